@@ -1,0 +1,108 @@
+//! What we offer a training loop: points at which it calls us.
+
+use crate::error::Result;
+use crate::host::Host;
+use std::error::Error as StdError;
+use std::path::Path;
+
+/// What a callback asks of the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Save a checkpoint as soon as it suits.
+    RequestCheckpoint,
+    /// Stop training after this step.
+    RequestStop,
+}
+
+impl Control {
+    /// The stronger of two requests: stop over checkpoint over continue.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        use Control::{Continue, RequestCheckpoint, RequestStop};
+        match (self, other) {
+            (RequestStop, _) | (_, RequestStop) => RequestStop,
+            (RequestCheckpoint, _) | (_, RequestCheckpoint) => RequestCheckpoint,
+            (Continue, Continue) => Continue,
+        }
+    }
+}
+
+/// Points of a training loop (the crate's page shows them in a diagram). Every rank calls every
+/// method in the same order with the same arguments, since an implementation may communicate.
+pub trait Callback {
+    /// Before the first step, with the model in place.
+    ///
+    /// # Errors
+    /// When the callback cannot do its work with this host; nothing has been trained yet.
+    fn on_train_begin(&mut self, host: &mut dyn Host) -> Result<Control> {
+        let _ = host;
+        Ok(Control::Continue)
+    }
+
+    /// With the gradient of this step in the loop's buffers, before the optimizer uses it.
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn on_before_optimizer_step(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
+        let _ = (step, host);
+        Ok(Control::Continue)
+    }
+
+    /// After optimizer step number `step` (counted from 0).
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn on_step_end(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
+        let _ = (step, host);
+        Ok(Control::Continue)
+    }
+
+    /// After the loop has written its own part of a checkpoint into `directory`.
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn on_save_checkpoint(&mut self, step: u64, directory: &Path, host: &mut dyn Host) -> Result<Control> {
+        let _ = (step, directory, host);
+        Ok(Control::Continue)
+    }
+
+    /// After the loop has restored itself from `directory`.
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn on_load_checkpoint(&mut self, directory: &Path, host: &mut dyn Host) -> Result<Control> {
+        let _ = (directory, host);
+        Ok(Control::Continue)
+    }
+
+    /// When the loop ends with `error`. Must not communicate: peers may be gone.
+    fn on_exception(&mut self, error: &(dyn StdError + 'static)) {
+        let _ = error;
+    }
+
+    /// After the last step.
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn on_train_end(&mut self, host: &mut dyn Host) -> Result<Control> {
+        let _ = host;
+        Ok(Control::Continue)
+    }
+
+    /// What the callback wants to find again after a restart.
+    fn state_dict(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Restores what [`state_dict`](Self::state_dict) returned.
+    ///
+    /// # Errors
+    /// When `state` is not of the expected form.
+    fn load_state_dict(&mut self, state: &serde_json::Value) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+}

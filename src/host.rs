@@ -1,0 +1,117 @@
+//! What a training loop lends to a probe.
+
+use crate::group::{HostError, ProcessGroup};
+use tch::Tensor;
+
+/// One rank's slice of one parameter.
+///
+/// The parameters of a model, flattened and put one behind the other in an order that is equal on
+/// all ranks, have *global indices* `0..n`. A shard is a contiguous range of them.
+#[derive(Debug)]
+pub struct Shard {
+    /// The parameter's name, for messages and tables.
+    pub name: String,
+    /// The block (layer) that the parameter belongs to.
+    pub block: String,
+    /// A contiguous tensor that *aliases* this rank's slice: writing to it changes the parameter that
+    /// the next [`Host::gradient`] uses. Padding excluded; empty where this rank owns nothing of it.
+    pub tensor: Tensor,
+    /// The global index of the slice's first element.
+    pub global_offset: u64,
+    /// Whether every rank holds the whole parameter (a layer norm that is not sharded, all of the
+    /// model under plain data parallelism). It is counted once.
+    pub replicated: bool,
+}
+
+/// The probe loss and its gradient at the parameters' present values.
+#[derive(Debug)]
+pub struct Gradient {
+    /// The mean loss over the probe batch of all ranks; equal on all ranks.
+    pub loss: f64,
+    /// The gradient of that mean, reduced over ranks, aligned with [`Host::shards`]: the same number
+    /// of tensors with the same number of elements. May alias the loop's own buffers; is read before
+    /// the next call of [`Host::gradient`].
+    pub tensors: Vec<Tensor>,
+}
+
+/// Where the training stands, as far as the loop can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps that the whole training will take: what `"0.1dur"` in a schedule refers to.
+    pub total_steps: Option<u64>,
+    /// Tokens seen so far by all ranks: what `"1e9tok"` in a schedule refers to.
+    pub tokens: Option<u64>,
+}
+
+/// A saved state of the random generators that the loop's forward pass draws from: opaque bytes that
+/// only the host that made them understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RandomState(pub Vec<Vec<u8>>);
+
+/// What a loop lends: its parameter shards, its gradient, its group of ranks.
+///
+/// # Contract
+/// - [`shards`](Self::shards) describes the same parameters at every call, in the same order, with
+///   the same offsets; tensors keep aliasing the live parameters.
+/// - [`gradient`](Self::gradient) is a pure function of the parameters: the same data at each call and,
+///   given the same [`random_state`](Self::random_state), the same dropout masks. It leaves nothing
+///   behind but its own buffers: no optimizer step, no counters.
+/// - After a probe the parameters, the random state and [`live_gradients`](Self::live_gradients) hold
+///   the bits that they held before.
+pub trait Host {
+    /// Every parameter's slice on this rank, in an order that is equal on all ranks.
+    fn shards(&self) -> Vec<Shard>;
+
+    /// Loss and mean gradient of the probe batch at the parameters' present values.
+    ///
+    /// # Errors
+    /// Whatever the loop's forward and backward pass may meet. The probe restores the parameters,
+    /// tells the other ranks and continues or stops as configured.
+    fn gradient(&mut self) -> Result<Gradient, HostError>;
+
+    /// The probe loss alone, by a forward pass where the host has a cheaper way than
+    /// [`gradient`](Self::gradient).
+    ///
+    /// # Errors
+    /// As [`gradient`](Self::gradient).
+    fn loss(&mut self) -> Result<f64, HostError> {
+        self.gradient().map(|gradient| gradient.loss)
+    }
+
+    /// The ranks that share the model.
+    fn group(&self) -> &dyn ProcessGroup;
+
+    /// How many targets (tokens, examples) of all ranks the probe loss is a mean over.
+    fn probe_tokens(&self) -> Option<u64> {
+        None
+    }
+
+    /// Where the training stands.
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
+
+    /// Gradient buffers whose contents must survive a probe (gradients accumulated so far, say), as
+    /// aliases. Empty, the default, where [`gradient`](Self::gradient) may overwrite what it likes.
+    fn live_gradients(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// The state of the generators that the forward pass draws from, or `None` where it draws nothing.
+    ///
+    /// # Errors
+    /// Where the state cannot be read.
+    fn random_state(&mut self) -> Result<Option<RandomState>, HostError> {
+        Ok(None)
+    }
+
+    /// Restores what [`random_state`](Self::random_state) returned. Called before each gradient of a
+    /// probe, so that dropout masks repeat, and at its end.
+    ///
+    /// # Errors
+    /// Where the state cannot be restored.
+    fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
+        let _ = state;
+        Ok(())
+    }
+}

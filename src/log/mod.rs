@@ -1,0 +1,5 @@
+//! Where results go.
+
+mod record;
+
+pub use record::{Record, Session, Skipped};

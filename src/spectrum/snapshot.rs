@@ -1,0 +1,166 @@
+//! The record of one probe.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Snapshot`]'s serialised form; raised when a field changes its meaning.
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+/// An estimate over probe vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean over probe vectors (for functions of means: that function of the means).
+    pub mean: f64,
+    /// Its standard error; `None` where there is only one probe vector and so nothing to estimate it from.
+    pub standard_error: Option<f64>,
+}
+
+/// An extreme Ritz value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Extreme {
+    /// The Ritz value.
+    pub value: f64,
+    /// An eigenvalue of the Hessian lies within this distance of `value`: the sum of the two parts below.
+    pub residual: f64,
+    /// The part that Lanczos leaves: β_m times the last component of the Ritz vector in the Krylov basis.
+    pub lanczos_residual: f64,
+    /// The predicted error of the Hessian-vector products, as it acts on this Ritz pair.
+    pub hvp_error: f64,
+}
+
+/// What lies below the noise of the Hessian-vector products.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unresolved {
+    /// Ritz values smaller than their own operator noise count as unresolved; this is the largest
+    /// noise among them, or the smallest noise of any Ritz value where none is unresolved.
+    pub floor: f64,
+    /// The quadrature mass (share of eigenvalues) of the unresolved Ritz values.
+    pub mass: Estimate,
+}
+
+/// One Lanczos run: its matrix T and the quadrature that follows from it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    /// The number of the probe vector, from 0; with the seed it determines the vector.
+    pub index: u64,
+    /// The diagonal of T.
+    pub alpha: Vec<f64>,
+    /// The off-diagonal of T; its last entry is β_m, which couples to the vector not taken.
+    pub beta: Vec<f64>,
+    /// The Ritz values, ascending.
+    pub nodes: Vec<f64>,
+    /// The quadrature weights, which sum to 1: squared first components of T's eigenvectors.
+    pub weights: Vec<f64>,
+    /// For each node the Lanczos residual |β_m s_m|.
+    pub residuals: Vec<f64>,
+    /// For each node the predicted error of the operator on its Ritz vector.
+    pub hvp_errors: Vec<f64>,
+    /// The number of steps after which the Krylov space was invariant (T is then exact), if it was.
+    pub breakdown: Option<usize>,
+}
+
+/// How the Hessian-vector products of a snapshot went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HvpReport {
+    /// Products by forward differences.
+    pub forward: u64,
+    /// Products by central differences.
+    pub central: u64,
+    /// Products computed again with a better step.
+    pub redone: u64,
+    /// The smallest step h used, in units of the parameters (for a unit vector).
+    pub step_min: f64,
+    /// The largest step h used.
+    pub step_max: f64,
+    /// The median over products of the predicted relative error of Hv.
+    pub predicted_error_median: f64,
+    /// The worst predicted relative error of Hv.
+    pub predicted_error_worst: f64,
+    /// The median over products of the parity ratio p = ‖g₊ + g₋ − 2g‖ / ‖g₊ − g₋‖, measured or scaled.
+    pub parity_median: f64,
+    /// The worst parity ratio.
+    pub parity_worst: f64,
+    /// The worst ρ = ‖(θ₊ − θ₋)/2h̄ − v‖: what rounding of the perturbed parameters adds in other directions.
+    pub rounding_worst: f64,
+    /// η, the norm of the noise of one gradient.
+    pub gradient_noise: f64,
+    /// Whether two gradients at the same parameters had the same bits, when the noise was last measured.
+    pub gradient_repeats: Option<bool>,
+}
+
+/// What a snapshot cost on this rank.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Wall-clock seconds of the whole probe.
+    pub seconds: f64,
+    /// Of these, seconds in the host's gradient.
+    pub gradient_seconds: f64,
+    /// Of these, seconds in the group's all_reduce.
+    pub communication_seconds: f64,
+    /// Gradients computed, all together.
+    pub gradients: u64,
+    /// Of these, gradients for measuring the noise.
+    pub calibration_gradients: u64,
+    /// all_reduces of the probe itself (the host's own not included).
+    pub all_reduces: u64,
+    /// `f64` values that they reduced.
+    pub reduced_values: u64,
+    /// Bytes of the Lanczos basis on this rank.
+    pub basis_bytes: u64,
+    /// Bytes of all other vectors of the probe on this rank.
+    pub vector_bytes: u64,
+}
+
+/// Everything that one probe found, with units and errors. One JSON line.
+///
+/// Eigenvalues are in units of loss per squared parameter. A *share* is between 0 and 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SNAPSHOT_VERSION`].
+    pub version: u32,
+    /// The optimizer step after which the probe ran, counted from 0.
+    pub step: u64,
+    /// Seconds since 1970-01-01 UTC.
+    pub unix_time: f64,
+    /// Ranks that shared the model.
+    pub world_size: usize,
+    /// n, the number of parameters, each counted once.
+    pub parameters: u64,
+    /// Targets that the probe loss is a mean over, where the host tells.
+    pub tokens: Option<u64>,
+    /// The seed of the probe vectors.
+    pub seed: u64,
+    /// The probe loss at the unperturbed parameters.
+    pub loss: f64,
+    /// ‖∇L‖ there.
+    pub gradient_norm: f64,
+    /// ‖θ‖.
+    pub parameter_norm: f64,
+    /// The algebraically largest Ritz value over all probe vectors.
+    pub lambda_max: Extreme,
+    /// The algebraically smallest Ritz value over all probe vectors.
+    pub lambda_min: Extreme,
+    /// tr H.
+    pub trace: Estimate,
+    /// tr H / n.
+    pub mean_eigenvalue: Estimate,
+    /// ‖H‖_F.
+    pub frobenius_norm: Estimate,
+    /// The share of eigenvalues below zero, noise included: see `unresolved`.
+    pub negative_share: Estimate,
+    /// The share of eigenvalues below zero whose sign is resolved: −λ exceeds the noise of its Ritz vector.
+    pub negative_share_resolved: Estimate,
+    /// tr(|H|)² / ‖H‖_F²: how many eigenvalues of equal size would give these norms. `None` if H = 0.
+    pub effective_rank: Option<Estimate>,
+    /// ‖H‖_F² / λ², λ the largest magnitude. `None` if H = 0.
+    pub stable_rank: Option<Estimate>,
+    /// −Σ p ln p with p = |λ| / tr|H|, in nats. `None` if H = 0.
+    pub spectral_entropy: Option<Estimate>,
+    /// What the noise hides.
+    pub unresolved: Unresolved,
+    /// The Lanczos runs.
+    pub probes: Vec<ProbeRecord>,
+    /// How the products went.
+    pub hvp: HvpReport,
+    /// What it cost.
+    pub cost: Cost,
+}
