@@ -1,9 +1,92 @@
-//! Lets every binary, test and example of this package find libtorch at run time:
-//! link arguments reach neither dependents nor their binaries, so each package says it for itself.
+//! Compiles the C++ shim against the libtorch that torch-sys found, and lets this package's binaries,
+//! tests and examples find libtorch at run time: link arguments reach neither dependents nor their
+//! binaries, so each package says it for itself.
+
+use std::path::{Path, PathBuf};
+use std::{env, process};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    println!("cargo:rerun-if-changed=shim");
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CUDA_HOME"] {
+        println!("cargo:rerun-if-env-changed={variable}");
     }
+    let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else {
+        fail("torch-sys did not say where libtorch is; c10d needs Linux or macOS and torch-sys without `doc-only`");
+    };
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+
+    // torch-sys, too, takes LIBTORCH_INCLUDE for the directory that contains `include`.
+    let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let Some(root) = root.or_else(|| Path::new(&lib).parent().map(Path::to_path_buf)) else {
+        fail(&format!("no directory above libtorch's libraries at {lib}"));
+    };
+    let include = root.join("include");
+    if !include.join("torch/csrc/distributed/c10d/ProcessGroupGloo.hpp").is_file() {
+        fail(&format!(
+            "{} has no torch/csrc/distributed/c10d/ProcessGroupGloo.hpp; \
+             set LIBTORCH_INCLUDE to the directory that contains libtorch's `include`",
+            include.display()
+        ));
+    }
+
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        // The headers are long and the shim is short: little is gained by -O2, and a build takes longer.
+        .opt_level(1)
+        .debug(false)
+        .warnings(false)
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None)
+        .include("shim/stubs")
+        .flag("-isystem")
+        .flag(include.display().to_string())
+        .flag("-isystem")
+        .flag(include.join("torch/csrc/api/include").display().to_string());
+    if let Ok(abi) = env::var("LIBTORCH_CXX11_ABI") {
+        build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str());
+    }
+    if env::var_os("CARGO_FEATURE_NCCL").is_some() {
+        let cuda = cuda_include();
+        build
+            .define("HESSIAN_PROBE_NCCL", None)
+            .define("USE_C10D_NCCL", None)
+            .define("USE_CUDA", None)
+            .flag("-isystem")
+            .flag(cuda.display().to_string());
+        println!("cargo:rustc-link-lib=torch_cuda");
+        println!("cargo:rustc-link-lib=c10_cuda");
+    }
+    build.files(["shim/c10d.cpp", "shim/torch.cpp"]).compile("hessian_probe_c10d_shim");
+    println!("cargo:rustc-link-search=native={lib}");
+    println!("cargo:rustc-link-lib=torch_cpu");
+    println!("cargo:rustc-link-lib=c10");
+    if let Ok(out) = env::var("OUT_DIR") {
+        // For the test that looks for symbols of Gloo in it.
+        println!("cargo:rustc-env=HESSIAN_PROBE_C10D_SHIM={out}/libhessian_probe_c10d_shim.a");
+    }
+}
+
+fn cuda_include() -> PathBuf {
+    let home = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    let include = home.join("include");
+    for header in ["cuda_runtime.h", "nccl.h"] {
+        if !include.join(header).is_file() {
+            fail(&format!(
+                "the feature `nccl` needs {header}, which is not in {}; \
+                 set CUDA_HOME to a CUDA toolkit that has NCCL's headers, or build without the feature",
+                include.display()
+            ));
+        }
+    }
+    include
+}
+
+fn fail(reason: &str) -> ! {
+    println!("cargo:warning=hessian-probe-c10d: {reason}");
+    eprintln!("hessian-probe-c10d: {reason}");
+    process::exit(1);
 }

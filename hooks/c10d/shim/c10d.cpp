@@ -1,0 +1,192 @@
+// libtorch's c10d behind a C interface. The Rust side validates every argument before it comes here:
+// Gloo aborts the process, from a thread of its own, where sizes differ between ranks.
+
+#include "boundary.h"
+
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef HESSIAN_PROBE_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+using hessian_probe::guarded;
+using std::chrono::milliseconds;
+
+namespace {
+
+struct Group {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::Backend> gloo;
+  c10::intrusive_ptr<c10d::Backend> nccl;
+  int rank;
+  int world_size;
+  milliseconds timeout;
+
+  c10d::Backend& backend(const at::Tensor& tensor) {
+    if (!tensor.is_cuda()) {
+      return *gloo;
+    }
+#ifdef HESSIAN_PROBE_NCCL
+    if (!nccl) {
+      auto options = c10d::ProcessGroupNCCL::Options::create();
+      options->timeout = timeout;
+      nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+          c10::make_intrusive<c10d::PrefixStore>("nccl", store), rank, world_size, options);
+    }
+    return *nccl;
+#else
+    throw std::runtime_error("a CUDA tensor needs the feature `nccl`");
+#endif
+  }
+};
+
+std::vector<std::string> keys_of_ranks(const char* prefix, int world_size) {
+  std::vector<std::string> keys;
+  for (int rank = 0; rank < world_size; ++rank) {
+    keys.push_back(std::string(prefix) + std::to_string(rank));
+  }
+  return keys;
+}
+
+// Says in the store that this rank is here, waits for the others, and notes who was heard of.
+bool roll_call(Group& group, const char* prefix, milliseconds patience, uint8_t* present) {
+  const auto keys = keys_of_ranks(prefix, group.world_size);
+  group.store->set(keys[group.rank], std::string("1"));
+  try {
+    group.store->wait(keys, patience);
+    std::memset(present, 1, keys.size());
+    return true;
+  } catch (const std::exception&) {
+    for (size_t rank = 0; rank < keys.size(); ++rank) {
+      present[rank] = group.store->check({keys[rank]}) ? 1 : 0;
+    }
+    return false;
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+void hp_free(void* memory) {
+  std::free(memory);
+}
+
+char* hp_store_host(uint16_t port, int64_t timeout_ms, void** store, uint16_t* bound) {
+  return guarded([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = true;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout_ms);
+    auto hosted = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+    *bound = hosted->getPort();
+    *store = hosted.release();
+  });
+}
+
+void hp_store_drop(void* store) {
+  c10::intrusive_ptr<c10d::TCPStore>::reclaim(static_cast<c10d::TCPStore*>(store));
+}
+
+// `present` receives one flag a rank: whether it was heard of in the store by then.
+char* hp_group_connect(
+    const char* host, uint16_t port, int is_server, const char* prefix, int rank, int world_size,
+    int64_t timeout_ms, uint8_t* present, void** out) {
+  return guarded([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = is_server != 0;
+    options.waitWorkers = false; // the roll call below waits, and can tell who is missing
+    options.multiTenant = true; // one process may form several groups over one address
+    options.timeout = milliseconds(timeout_ms);
+    auto group = std::make_unique<Group>();
+    group->store = c10::make_intrusive<c10d::PrefixStore>(
+        prefix, c10::make_intrusive<c10d::TCPStore>(host, options));
+    group->rank = rank;
+    group->world_size = world_size;
+    group->timeout = milliseconds(timeout_ms);
+    if (!roll_call(*group, "arrived/", group->timeout, present)) {
+      throw std::runtime_error("not all ranks arrived before the timeout");
+    }
+    group->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        c10::make_intrusive<c10d::PrefixStore>("gloo", group->store), rank, world_size,
+        c10d::ProcessGroupGloo::Options::create_default(group->timeout));
+    *out = group.release();
+  });
+}
+
+// Closes the connections, which wakes peers that wait for this rank, and keeps the store.
+char* hp_group_close(void* group) {
+  return guarded([&] {
+    static_cast<Group*>(group)->gloo.reset();
+    static_cast<Group*>(group)->nccl.reset();
+  });
+}
+
+char* hp_group_drop(void* group) {
+  return guarded([&] { delete static_cast<Group*>(group); });
+}
+
+char* hp_group_roll_call(void* group, int64_t patience_ms, uint8_t* present) {
+  return guarded(
+      [&] { roll_call(*static_cast<Group*>(group), "after-failure/", milliseconds(patience_ms), present); });
+}
+
+// Sends `packet` to every rank and fills `packets` with theirs, in rank order. All-to-all rather than
+// all-gather: one hop at any world size, a lost rank is noticed by all others at once, and Gloo keeps its
+// messages apart from those of the other collectives, so that none can be taken for the other.
+char* hp_group_exchange(void* group, const uint8_t* packet, uint8_t* packets, int64_t bytes) {
+  return guarded([&] {
+    auto& self = *static_cast<Group*>(group);
+    auto input = at::empty({self.world_size, bytes}, at::kByte);
+    auto output = at::empty({self.world_size, bytes}, at::kByte);
+    for (int rank = 0; rank < self.world_size; ++rank) {
+      std::memcpy(input.data_ptr<uint8_t>() + rank * bytes, packet, bytes);
+    }
+    std::vector<int64_t> equal_parts;
+    self.gloo->alltoall_base(output, input, equal_parts, equal_parts)->wait();
+    std::memcpy(packets, output.data_ptr<uint8_t>(), output.numel());
+  });
+}
+
+char* hp_group_all_reduce(void* group, at::Tensor* tensor, int op) {
+  return guarded([&] {
+    c10d::AllreduceOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
+    std::vector<at::Tensor> tensors{*tensor};
+    static_cast<Group*>(group)->backend(*tensor).allreduce(tensors, options)->wait();
+  });
+}
+
+char* hp_group_all_gather(void* group, at::Tensor* output, at::Tensor* input) {
+  return guarded([&] { static_cast<Group*>(group)->backend(*input)._allgather_base(*output, *input)->wait(); });
+}
+
+char* hp_group_reduce_scatter(void* group, at::Tensor* output, at::Tensor* input, int op) {
+  return guarded([&] {
+    c10d::ReduceScatterOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
+    static_cast<Group*>(group)->backend(*input)._reduce_scatter_base(*output, *input, options)->wait();
+  });
+}
+
+char* hp_group_broadcast(void* group, at::Tensor* tensor, int root) {
+  return guarded([&] {
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    std::vector<at::Tensor> tensors{*tensor};
+    static_cast<Group*>(group)->backend(*tensor).broadcast(tensors, options)->wait();
+  });
+}
+
+char* hp_group_monitored_barrier(void* group) {
+  return guarded([&] {
+    c10d::BarrierOptions options;
+    options.timeout = static_cast<Group*>(group)->timeout;
+    static_cast<Group*>(group)->gloo->monitoredBarrier(options, /*waitAllRanks=*/true);
+  });
+}
+
+} // extern "C"

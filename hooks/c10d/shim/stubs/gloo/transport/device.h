@@ -1,0 +1,9 @@
+// Stub, see ../README.md.
+#pragma once
+
+namespace gloo::transport {
+
+class Device;
+class UnboundBuffer;
+
+} // namespace gloo::transport
