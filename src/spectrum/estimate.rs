@@ -43,8 +43,8 @@ mod tests {
         let direct = mean(&values);
         let jackknife = of_means(&values.map(|value| [value]), |[mean]| mean).unwrap();
         assert!((direct.mean - 0.95).abs() < 1e-15);
-        // s² = 6.7 by hand: Σ(x − 0.95)² = 26.8, over 4.
-        assert!((direct.standard_error.unwrap() - (26.8_f64 / 4.0 / 5.0).sqrt()).abs() < 1e-14);
+        // By hand: Σ(x − 0.95)² = 27.8.
+        assert!((direct.standard_error.unwrap() - (27.8_f64 / 4.0 / 5.0).sqrt()).abs() < 1e-14);
         assert!((direct.standard_error.unwrap() - jackknife.standard_error.unwrap()).abs() < 1e-14);
     }
 
