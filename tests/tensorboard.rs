@@ -298,12 +298,14 @@ fn tensorboard_draws_the_layout_and_shows_the_configuration() {
     );
     let charts: usize = layout.iter().map(|category| category["charts"].as_array().unwrap().len()).sum();
     assert_eq!(charts, 17);
-    // Asked for each tag of the layout, the plugin finds that one and no other.
+    // Asked for each tag of the layout, the plugin finds it and, where a chart draws what matches, no other.
     let drawn = read["run"]["drawn"].as_object().unwrap();
     assert!(drawn.len() > 40, "{}", drawn.len());
     for (tag, found) in drawn {
-        let tag = tag.trim_start_matches('^').trim_end_matches('$');
-        assert_eq!(*found, serde_json::json!([tag]));
+        match tag.strip_prefix('^').and_then(|tag| tag.strip_suffix('$')) {
+            Some(tag) => assert_eq!(*found, serde_json::json!([tag])),
+            None => assert!(found.as_array().unwrap().contains(&tag.as_str().into()), "{tag}: {found}"),
+        }
     }
 }
 

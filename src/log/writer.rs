@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Writes records on a thread of its own; [`log`](Self::log) never waits.
 ///
-/// What is accepted is written: dropping the writer waits for the thread, also when an error or a panic
-/// unwinds the training loop. See the [module](super) for what that does not cover.
+/// What is accepted is written: dropping the writer waits for the thread, however long the disk takes,
+/// also when an error or a panic unwinds the training loop. See the [module](super) for what that does
+/// not cover.
 #[derive(Debug)]
 pub struct LogWriter {
     /// `None` only while the writer is being dropped.

@@ -133,13 +133,13 @@ def read_run(logdir):
     custom = custom_scalars_plugin.CustomScalarsPlugin(context)
     request = RequestContext()
     drawn = {}
-    for category in custom.layout_impl(request, "")["category"]:
+    for category in json.loads(custom.layout_impl(request, ""))["category"]:
         for chart in category["chart"]:
             tags = chart.get("multiline", {}).get("tag", [])
             for series in chart.get("margin", {}).get("series", []):
                 tags = tags + [series["value"], series["lower"], series["upper"]]
             for tag in tags:
-                drawn[tag] = sorted(custom.scalars_impl(request, "run", tag, "")["payload"])
+                drawn[tag] = sorted(custom.scalars_impl(request, "run", tag, "")["tag_to_events"])
     return {"tensors": tensors, "drawn": drawn}
 
 

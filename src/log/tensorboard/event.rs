@@ -9,6 +9,7 @@
 //! Value            1 tag: string   9 metadata: SummaryMetadata
 //!                  one of: 2 simple_value: float   5 histo: HistogramProto   8 tensor: TensorProto
 //! SummaryMetadata  1 plugin_data: PluginData   2 display_name: string   3 summary_description: string
+//!                  4 data_class: enum (1 = scalar, 2 = tensor)
 //! PluginData       1 plugin_name: string
 //! HistogramProto   1 min  2 max  3 num  4 sum  5 sum_squares: double
 //!                  6 bucket_limit  7 bucket: packed repeated double
@@ -75,7 +76,7 @@ impl Value {
     fn encode(&self) -> Message {
         let mut value = Message::new().bytes(1, &self.tag);
         if let Some(description) = &self.description {
-            value = value.message(9, &metadata(self.data.plugin(), description));
+            value = value.message(9, &self.data.metadata(description));
         }
         match &self.data {
             Data::Scalar(scalar) => value.float(2, *scalar),
@@ -87,18 +88,16 @@ impl Value {
 }
 
 impl Data {
-    fn plugin(&self) -> &'static str {
-        match self {
-            Self::Scalar(_) => "scalars",
-            Self::Histogram(_) => "histograms",
-            Self::Text(_) => "text",
-            Self::Layout(_) => "custom_scalars",
-        }
+    fn metadata(&self, description: &str) -> Message {
+        // TensorBoard's fast loader throws a description away unless the class is told.
+        let (plugin, class) = match self {
+            Self::Scalar(_) => ("scalars", 1),
+            Self::Histogram(_) => ("histograms", 2),
+            Self::Text(_) => ("text", 2),
+            Self::Layout(_) => ("custom_scalars", 2),
+        };
+        Message::new().message(1, &Message::new().bytes(1, plugin)).bytes(3, description).varint(4, class)
     }
-}
-
-fn metadata(plugin: &str, description: &str) -> Message {
-    Message::new().message(1, &Message::new().bytes(1, plugin)).bytes(3, description)
 }
 
 fn encode_histogram(histogram: &Histogram) -> Message {
@@ -138,7 +137,8 @@ mod tests {
         let plain = Event::Summary(vec![value(None)]).encode(1.0, 7);
         assert_eq!(plain, event(b"\x2a\x0c\x0a\x0a\x0a\x03a/b\x15\0\0\0\0"));
         let described = Event::Summary(vec![value(Some("d".into()))]).encode(1.0, 7);
-        let expected = b"\x2a\x1c\x0a\x1a\x0a\x03a/b\x4a\x0e\x0a\x09\x0a\x07scalars\x1a\x01d\x15\0\0\0\0";
+        let expected =
+            b"\x2a\x1e\x0a\x1c\x0a\x03a/b\x4a\x10\x0a\x09\x0a\x07scalars\x1a\x01d\x20\x01\x15\0\0\0\0";
         assert_eq!(described, event(expected));
     }
 

@@ -6,7 +6,9 @@
 //! written as a `SessionLog START` at its first step, at which TensorBoard forgets that step and later
 //! ones of sessions before: what an interrupted run had logged and the resumed one does again. It
 //! forgets them for *every* tag of the directory, so the log needs a directory of its own (a
-//! subdirectory of the training's own is shown as one more run).
+//! subdirectory of the training's own is shown as one more run). TensorBoard's fast loader, its default,
+//! forgets tag by tag, as soon as a tag has a new value: there a step's orphans go when the resumed run
+//! reaches its first probe.
 //!
 //! The step axis is the optimizer step, the wall time that of the probe. Missing values and values that
 //! are not finite (in 32 bits, which is what TensorBoard keeps) are not written.

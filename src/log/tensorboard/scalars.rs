@@ -10,14 +10,15 @@ pub(super) struct Scalar {
     pub(super) value: f64,
 }
 
-type Plain = (&'static str, &'static str, fn(&Snapshot) -> Option<f64>);
+/// Name or tag, meaning and unit, value.
+type Row<T> = (&'static str, &'static str, fn(&Snapshot) -> T);
 
-const EXTREMES: [(&str, &str, fn(&Snapshot) -> &Extreme); 2] = [
-    ("lambda_max", "The largest Ritz value; loss / parameter².", |s| &s.lambda_max),
-    ("lambda_min", "The smallest Ritz value; loss / parameter².", |s| &s.lambda_min),
+const EXTREMES: [Row<Extreme>; 2] = [
+    ("lambda_max", "The largest Ritz value; loss / parameter².", |s| s.lambda_max),
+    ("lambda_min", "The smallest Ritz value; loss / parameter².", |s| s.lambda_min),
 ];
 
-const ESTIMATES: [(&str, &str, fn(&Snapshot) -> Option<Estimate>); 9] = [
+const ESTIMATES: [Row<Option<Estimate>>; 9] = [
     ("trace", "tr H; loss / parameter².", |s| Some(s.trace)),
     ("mean_eigenvalue", "tr H / n; loss / parameter².", |s| Some(s.mean_eigenvalue)),
     ("frobenius_norm", "‖H‖_F; loss / parameter².", |s| Some(s.frobenius_norm)),
@@ -31,7 +32,7 @@ const ESTIMATES: [(&str, &str, fn(&Snapshot) -> Option<Estimate>); 9] = [
     ("unresolved_mass", "The share of eigenvalues that the noise hides.", |s| Some(s.unresolved.mass)),
 ];
 
-const PLAIN: [Plain; 27] = [
+const PLAIN: [Row<Option<f64>>; 27] = [
     ("curvature/loss", "The probe loss.", |s| Some(s.loss)),
     ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
     ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
@@ -98,7 +99,6 @@ const PLAIN: [Plain; 27] = [
     }),
 ];
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape of the tables above")]
 fn count(value: u64) -> Option<f64> {
     Some(value as f64)
 }
