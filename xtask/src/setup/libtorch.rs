@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 pub const VERSION: &str = "2.13.0";
 
 /// `libtorch_cpu.so` of this wheel loads the two libraries of CUDA also where there is no GPU. The
-/// rest of CUDA, some 3 GB, it does not load: hence `--no-deps`.
+/// rest of CUDA, some gigabytes, it does not load: hence `--no-deps`.
 const PACKAGES: [&str; 3] = ["torch==2.13.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
 /// Wheels are made for one version of Python each, but differ only in a part that we do not use.
@@ -38,7 +38,7 @@ const FILES: [&str; 6] = [
 const ADVICE: &str = "\
 libtorch could not be downloaded. Nothing half-made was left behind; after a remedy, run the same command again.
 - No network, or a proxy is needed: pip uses your usual settings (HTTPS_PROXY, pip.conf, PIP_INDEX_URL).
-- The disk is full: 4 GB are needed while unpacking, 1.2 GB afterwards.
+- The disk is full: about 3 GB are needed while unpacking, 1.2 GB afterwards.
 - \"No matching distribution\": there are wheels for Linux with glibc on x86_64 and aarch64; a pip that is very
   old may not see them.
 - Or bring libtorch 2.13.0 yourself (https://pytorch.org/get-started/locally, language C++) and
