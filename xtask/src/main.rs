@@ -4,7 +4,7 @@
 //! libtorch yet: getting it is the first of our tasks.
 //!
 //! - [`setup`]: a C++ compiler is there; libtorch into `.torch`, Python for the tests into `.venv`
-//! - [`demo`], [`test`], [`bench`]: the commands, each of which does the set-up first
+//! - [`demo`], [`mod@test`], [`mod@bench`]: the commands, each of which does the set-up first
 //! - [`workspace`]: where things lie; how cargo is called
 //! - [`process`]: runs other programs, says which, and how long they took
 //! - [`failure`]: what people read when something fails
