@@ -159,7 +159,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         let least = noise::least(self.gradient_norm, self.layout.parameter_roundoff());
         if due {
             self.calibration.gradient_repeats = Some(self.repeats()?);
-            self.calibration.noise = Some(self.measure_noise(direction, w)?);
+            self.calibration.noise = Some(self.measure_noise(direction, w, least)?);
             self.calibration.age = 0;
         }
         self.calibration.age += 1;
@@ -193,16 +193,18 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(total[0] == 0.0)
     }
 
-    /// η from second differences at two small steps that agree.
-    fn measure_noise(&mut self, direction: &Tensor, w: &mut Tensor) -> Result<f64> {
-        let mut h = self.range.first() * noise::FIRST_SHARE;
+    /// η from second differences at two small steps that agree. On the way, the curvature along
+    /// `direction`, the first vector of the coming run, so that its product starts with a step that suits it.
+    fn measure_noise(&mut self, direction: &Tensor, w: &mut Tensor, least: f64) -> Result<f64> {
+        let mut h = self.range.first();
+        self.calibration_gradients += 2;
+        let at_first = self.central(direction, h, w, NOISE)?;
+        h *= noise::FIRST_SHARE;
         let mut previous = None;
         let mut found = f64::INFINITY;
         for _ in 0..noise::MAX_STEPS {
-            let h_now = self.range.fit(h);
             self.calibration_gradients += 2;
-            let measured = self.central(direction, h_now, w, NOISE)?;
-            let even = measured.even.unwrap_or(0.0);
+            let even = self.central(direction, self.range.fit(h), w, NOISE)?.even.unwrap_or(0.0);
             found = found.min(even);
             if previous.is_some_and(|previous| noise::settled(previous, even)) {
                 break;
@@ -210,7 +212,11 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             previous = Some(even);
             h *= noise::SHRINK;
         }
-        Ok(noise::from_second_difference(found))
+        self.noise = noise::from_second_difference(found).max(least);
+        let parity = ratio(at_first.even.unwrap_or(0.0), 2.0 * at_first.odd);
+        let curvature = self.measured_curvature(&at_first, parity);
+        self.remember(0, curvature);
+        Ok(self.noise)
     }
 
     /// The host's gradient. A failure is kept until the next sum: the other ranks are on their way there.
@@ -305,9 +311,9 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         if realised > 0.0 { Ok(()) } else { Err(Error::StepTooSmall { rank: self.ranks.rank(), step: h }) }
     }
 
-    /// η as it enters decisions: a power of eight, so that rounding does not decide.
+    /// η as it enters decisions: a power of four, so that rounding does not decide.
     fn rounded_noise(&self) -> f64 {
-        nearest_power(self.noise, 8.0)
+        nearest_power(self.noise, 4.0)
     }
 
     /// What is known of vector `index` before its product: from the last run's vector of that number, or

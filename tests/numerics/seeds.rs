@@ -37,7 +37,8 @@ fn an_eigenvalue_lies_within_the_residual_of_both_extremes_for_100_seeds() {
 #[test]
 fn trace_and_frobenius_norm_lie_within_3_standard_errors_for_95_of_100_seeds() {
     for distribution in ["rademacher", "gaussian"] {
-        let slq = format!("steps = 12\nprobes = 12\ndistribution = \"{distribution}\"");
+        // Three steps integrate squares exactly: what is left is the spread over probe vectors.
+        let slq = format!("steps = 3\nprobes = 12\ndistribution = \"{distribution}\"");
         let (snapshots, spectrum) = snapshots(Kind::Double, &slq);
         let trace: f64 = spectrum.iter().sum();
         let frobenius = spectrum.iter().map(|value| value * value).sum::<f64>().sqrt();

@@ -19,6 +19,8 @@ pub struct ClosureHost {
 
 impl ClosureHost {
     pub fn new(model: Model, kind: Kind) -> Self {
+        // Tests run side by side already.
+        tch::set_num_threads(1);
         let parameters =
             model.parameters.iter().map(|p| p.to_kind(kind).copy().set_requires_grad(true)).collect();
         Self { names: model.names, parameters, loss: model.loss, hook: None, calls: 0 }

@@ -9,12 +9,6 @@ pub struct Model {
     pub loss: Box<dyn Fn(&[Tensor]) -> Tensor>,
 }
 
-impl Model {
-    pub fn numel(&self) -> i64 {
-        self.parameters.iter().map(|p| p.numel() as i64).sum()
-    }
-}
-
 /// Reproducible normal numbers, without torch's generator.
 pub struct Normal {
     seed: u64,
