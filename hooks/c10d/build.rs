@@ -12,7 +12,9 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else {
-        fail("torch-sys did not say where libtorch is; c10d needs Linux or macOS and torch-sys without `doc-only`");
+        fail(
+            "torch-sys did not say where libtorch is; c10d needs Linux or macOS and torch-sys without `doc-only`",
+        );
     };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
 

@@ -165,7 +165,10 @@ fn check(tensor: &Tensor, what: &str) -> Result<Kind, String> {
         device => return Err(format!("{what} is on {device:?}; only CPU and CUDA tensors can be sent")),
     }
     if !tensor.is_contiguous() {
-        return Err(format!("{what} is not contiguous (strides {:?}); use a contiguous copy", tensor.stride()));
+        return Err(format!(
+            "{what} is not contiguous (strides {:?}); use a contiguous copy",
+            tensor.stride()
+        ));
     }
     Ok(kind)
 }

@@ -29,10 +29,7 @@ impl Environment {
         let required = |variable: &'static str| {
             get(variable).ok_or_else(|| Error::Environment {
                 variable,
-                reason: format!(
-                    "is not set although others of {} are; {SET_BY}",
-                    ALL.join(", ")
-                ),
+                reason: format!("is not set although others of {} are; {SET_BY}", ALL.join(", ")),
             })
         };
         let rank = number(required("RANK")?, "RANK")?;

@@ -76,7 +76,9 @@ pub enum Error {
     },
 
     /// A peer closed its connection: it died, or gave up on this group. The group is closed.
-    #[error("rank {rank}: {operation}: a peer is lost after {elapsed:?}{silent}; restart the ranks from a checkpoint ({message})")]
+    #[error(
+        "rank {rank}: {operation}: failed after {elapsed:?}, a peer is lost or gave up{silent}; restart the ranks from a checkpoint ({message})"
+    )]
     PeerLost {
         /// This rank.
         rank: usize,

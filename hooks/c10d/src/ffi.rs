@@ -23,12 +23,7 @@ unsafe extern "C" {
     fn hp_group_close(group: *mut c_void) -> *mut c_char;
     fn hp_group_drop(group: *mut c_void) -> *mut c_char;
     fn hp_group_roll_call(group: *mut c_void, patience_ms: i64, present: *mut u8) -> *mut c_char;
-    fn hp_group_exchange(
-        group: *mut c_void,
-        packet: *const u8,
-        packets: *mut u8,
-        bytes: i64,
-    ) -> *mut c_char;
+    fn hp_group_exchange(group: *mut c_void, packet: *const u8, packets: *mut u8, bytes: i64) -> *mut c_char;
     fn hp_group_all_reduce(group: *mut c_void, tensor: *const C_tensor, op: c_int) -> *mut c_char;
     fn hp_group_all_gather(
         group: *mut c_void,
@@ -176,9 +171,7 @@ impl GroupHandle {
         let bytes = i64::try_from(packet.len()).map_err(|error| error.to_string())?;
         // SAFETY: the buffers hold `bytes` and world_size × `bytes`, and outlive the call; the shim hands
         // copies of them to Gloo's threads.
-        outcome(unsafe {
-            hp_group_exchange(self.group, packet.as_ptr(), packets.as_mut_ptr(), bytes)
-        })?;
+        outcome(unsafe { hp_group_exchange(self.group, packet.as_ptr(), packets.as_mut_ptr(), bytes) })?;
         Ok(packets)
     }
 

@@ -295,9 +295,7 @@ impl ProcessGroup {
         let operation = "monitored_barrier".to_owned();
         self.ensure_open(link, &operation)?;
         let started = Instant::now();
-        link.handle
-            .monitored_barrier()
-            .map_err(|message| self.close(link, operation, started, message))
+        link.handle.monitored_barrier().map_err(|message| self.close(link, operation, started, message))
     }
 
     fn collective(&self, call: &Call<'_>) -> Result<()> {
@@ -404,11 +402,9 @@ impl ProcessGroup {
     fn ensure_open(&self, link: &Link, operation: &impl fmt::Display) -> Result<()> {
         match link.closed.borrow().as_ref() {
             None => Ok(()),
-            Some(cause) => Err(Error::Closed {
-                rank: self.rank,
-                operation: operation.to_string(),
-                cause: cause.clone(),
-            }),
+            Some(cause) => {
+                Err(Error::Closed { rank: self.rank, operation: operation.to_string(), cause: cause.clone() })
+            }
         }
     }
 

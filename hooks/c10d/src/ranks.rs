@@ -39,13 +39,7 @@ pub(crate) struct Ranks {
 impl Ranks {
     pub(crate) fn new(mut command: Command, output: Output) -> Self {
         end_with_parent(&mut command);
-        Self {
-            command,
-            output,
-            children: Vec::new(),
-            readers: Vec::new(),
-            transcript: Transcript::default(),
-        }
+        Self { command, output, children: Vec::new(), readers: Vec::new(), transcript: Transcript::default() }
     }
 
     pub(crate) fn start(&mut self, rank: usize) -> Result<()> {

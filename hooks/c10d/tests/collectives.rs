@@ -151,7 +151,10 @@ fn a_leaf_that_requires_gradients_can_be_gathered_into() {
             let leaf = flat.view([ranks, size]).detach().set_requires_grad(true);
             let shard = Tensor::ones([size], (Kind::Float, Device::Cpu));
             group.all_gather_into(&leaf, &shard).unwrap();
-            assert_eq!(flat.sum(Kind::Float).double_value(&[]), number(usize::try_from(ranks * size).unwrap()));
+            assert_eq!(
+                flat.sum(Kind::Float).double_value(&[]),
+                number(usize::try_from(ranks * size).unwrap())
+            );
             assert!(leaf.is_leaf() && leaf.requires_grad());
         }
     });
