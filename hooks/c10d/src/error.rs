@@ -121,7 +121,8 @@ pub enum Error {
         cause: String,
     },
 
-    /// libtorch failed in local work around a collective.
+    /// libtorch failed in local work around a collective (out of memory, say), on this rank only: the
+    /// others may have had their result.
     #[error("{during}: {source}")]
     Torch {
         /// What was being done.

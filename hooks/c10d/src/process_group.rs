@@ -208,7 +208,7 @@ impl ProcessGroup {
         let group = Self { rank, world_size, local_rank, link: Some(link) };
         // Before this returns on one rank, all ranks are connected to each other: rank 0 may now end,
         // and its store with it.
-        group.collective(&Call::Connect { settings: u32::from(trusting) })?;
+        group.collective(&Call::Connect { trusting })?;
         Ok(group)
     }
 

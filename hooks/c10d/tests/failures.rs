@@ -103,8 +103,7 @@ fn a_monitored_barrier_names_the_missing_ranks() {
 #[test]
 fn ranks_that_never_come_are_named() {
     if is_launched() {
-        let rank: usize = std::env::var("RANK").unwrap().parse().unwrap();
-        if rank == 0 {
+        if rank() == 0 {
             let text = ProcessGroup::from_env(SHORT).unwrap_err().to_string();
             assert!(text.contains("rank 0 of 3: cannot form a group at 127.0.0.1:"), "{text}");
             assert!(text.contains("not heard of: ranks 1, 2"), "{text}");
@@ -155,4 +154,39 @@ fn one_process_may_form_several_groups_over_one_address() {
         drop(second);
         group.barrier().unwrap();
     });
+}
+
+#[test]
+fn with_check_first_a_known_call_against_a_new_one_is_a_timeout() {
+    if is_launched() {
+        let group = ProcessGroup::from_env(SHORT).unwrap();
+        group.all_reduce(&zeros(5000), ReduceOp::Sum).unwrap();
+        group.all_reduce(&zeros(5000), ReduceOp::Sum).unwrap();
+        let size = if group.rank() == 1 { 7000 } else { 5000 };
+        let error = group.all_reduce(&zeros(size), ReduceOp::Sum).unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. } | Error::PeerLost { .. }), "{error}");
+        closed(&group, &error.to_string());
+        return;
+    }
+    let test = with_check_first_a_known_call_against_a_new_one_is_a_timeout;
+    expect_success(&launcher(2, &test).env("HESSIAN_PROBE_C10D_CHECK", "first").run().unwrap());
+}
+
+#[test]
+fn ranks_that_check_differently_form_no_group() {
+    if is_launched() {
+        // SAFETY: no other thread of this process reads the environment now.
+        unsafe { std::env::set_var("HESSIAN_PROBE_C10D_CHECK", ["always", "first"][rank()]) };
+        let error = ProcessGroup::from_env(SHORT).unwrap_err();
+        assert!(
+            matches!(error, Error::Mismatch { .. }) && error.to_string().contains("check first"),
+            "{error}"
+        );
+        return;
+    }
+    expect_success(&launcher(2, &ranks_that_check_differently_form_no_group).run().unwrap());
+}
+
+fn rank() -> usize {
+    std::env::var("RANK").unwrap().parse().unwrap()
 }
