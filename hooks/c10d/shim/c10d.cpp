@@ -131,6 +131,14 @@ char* hp_group_close(void* group) {
   });
 }
 
+char* hp_group_set_timeout(void* group, int64_t timeout_ms) {
+  return guarded([&] {
+    auto& self = *static_cast<Group*>(group);
+    self.timeout = milliseconds(timeout_ms);
+    self.gloo->setTimeout(self.timeout);
+  });
+}
+
 char* hp_group_drop(void* group) {
   return guarded([&] { delete static_cast<Group*>(group); });
 }

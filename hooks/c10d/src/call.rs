@@ -1,7 +1,7 @@
 //! One call of a collective: whether it can be done at all, and what the other ranks must call for it to
 //! be the same one.
 
-use crate::process_group::ReduceOp;
+use crate::reduce_op::ReduceOp;
 use std::fmt;
 use tch::{Device, Kind, Tensor};
 

@@ -69,7 +69,7 @@ pub enum Error {
     Mismatch {
         /// This rank.
         rank: usize,
-        /// The how-manieth collective of this group it was.
+        /// The number of the collective in this group, from 0.
         sequence: u64,
         /// Who called what.
         calls: String,

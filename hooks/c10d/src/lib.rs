@@ -82,7 +82,8 @@
 //! # NCCL
 //!
 //! With the feature `nccl`, CUDA tensors go through `ProcessGroupNCCL` (the opening exchange still goes
-//! through Gloo). It needs the CUDA and NCCL headers under `CUDA_HOME` and a libtorch with CUDA. **This path
+//! through Gloo). It needs a libtorch with CUDA, the CUDA headers (`CUDA_HOME`) and NCCL's (there, or
+//! `NCCL_HOME`). **This path
 //! has been compiled, never run**; as with PyTorch, a call returns when it is enqueued on the current
 //! stream, and a rank that is lost or stalls within it is found by NCCL's watchdog, which ends the process.
 //!
@@ -96,7 +97,8 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `process_group.rs` | a group of ranks and its collectives |
+//! | `process_group.rs`, `reduce_op.rs` | a group of ranks and its collectives |
+//! | `link.rs` | the connection to the other ranks: opening exchange, failure |
 //! | `call.rs` | one call: local checks, and the signature that must be equal on all ranks |
 //! | `packet.rs` | the packet that opens a collective |
 //! | `small.rs` | collectives whose data fits the packets |
@@ -113,14 +115,17 @@ mod error;
 mod ffi;
 pub mod generator;
 pub mod launch;
+mod link;
 mod packet;
 pub mod process_group;
 mod ranks;
+mod reduce_op;
 mod small;
 pub mod store;
 
 pub use autograd::{GradOptions, grad};
 pub use error::{Error, Result, Silent};
 pub use launch::{Launcher, Outcome, Output, is_launched};
-pub use process_group::{Backend, ProcessGroup, ReduceOp};
+pub use process_group::{Backend, ProcessGroup};
+pub use reduce_op::ReduceOp;
 pub use store::StoreServer;

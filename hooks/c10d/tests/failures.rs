@@ -10,6 +10,13 @@ use tch::{Device, Kind, Tensor};
 
 const SHORT: Duration = Duration::from_millis(1500);
 
+/// Ranks start slowly where many tests run; only the collectives are to be impatient.
+fn impatient_group() -> ProcessGroup {
+    let mut group = ProcessGroup::from_env(TIMEOUT).unwrap();
+    group.set_timeout(SHORT).unwrap();
+    group
+}
+
 fn zeros(size: i64) -> Tensor {
     Tensor::zeros([size], (Kind::Float, Device::Cpu))
 }
@@ -58,7 +65,7 @@ fn survivors_of_a_killed_rank_learn_which_within_seconds() {
 #[test]
 fn a_stalled_rank_is_an_error_at_the_timeout_and_closes_the_group() {
     if is_launched() {
-        let group = ProcessGroup::from_env(SHORT).unwrap();
+        let group = impatient_group();
         let started = Instant::now();
         if group.rank() == 1 {
             std::thread::sleep(SHORT * 2 + Duration::from_millis(500));
@@ -86,7 +93,7 @@ fn a_stalled_rank_is_an_error_at_the_timeout_and_closes_the_group() {
 #[test]
 fn a_monitored_barrier_names_the_missing_ranks() {
     if is_launched() {
-        let group = ProcessGroup::from_env(SHORT).unwrap();
+        let group = impatient_group();
         if group.rank() == 2 {
             std::thread::sleep(SHORT * 2);
         }
@@ -159,7 +166,7 @@ fn one_process_may_form_several_groups_over_one_address() {
 #[test]
 fn with_check_first_a_known_call_against_a_new_one_is_a_timeout() {
     if is_launched() {
-        let group = ProcessGroup::from_env(SHORT).unwrap();
+        let group = impatient_group();
         group.all_reduce(&zeros(5000), ReduceOp::Sum).unwrap();
         group.all_reduce(&zeros(5000), ReduceOp::Sum).unwrap();
         let size = if group.rank() == 1 { 7000 } else { 5000 };
@@ -177,7 +184,7 @@ fn ranks_that_check_differently_form_no_group() {
     if is_launched() {
         // SAFETY: no other thread of this process reads the environment now.
         unsafe { std::env::set_var("HESSIAN_PROBE_C10D_CHECK", ["always", "first"][rank()]) };
-        let error = ProcessGroup::from_env(SHORT).unwrap_err();
+        let error = ProcessGroup::from_env(TIMEOUT).unwrap_err();
         assert!(
             matches!(error, Error::Mismatch { .. }) && error.to_string().contains("check first"),
             "{error}"
