@@ -8,7 +8,7 @@ use std::{env, process};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=shim");
-    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CUDA_HOME"] {
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CUDA_HOME", "NCCL_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else {
@@ -52,13 +52,10 @@ fn main() {
         build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str());
     }
     if env::var_os("CARGO_FEATURE_NCCL").is_some() {
-        let cuda = cuda_include();
-        build
-            .define("HESSIAN_PROBE_NCCL", None)
-            .define("USE_C10D_NCCL", None)
-            .define("USE_CUDA", None)
-            .flag("-isystem")
-            .flag(cuda.display().to_string());
+        build.define("HESSIAN_PROBE_NCCL", None).define("USE_C10D_NCCL", None).define("USE_CUDA", None);
+        for directory in cuda_includes() {
+            build.flag("-idirafter").flag(directory.display().to_string());
+        }
         println!("cargo:rustc-link-lib=torch_cuda");
         println!("cargo:rustc-link-lib=c10_cuda");
     }
@@ -72,19 +69,26 @@ fn main() {
     }
 }
 
-fn cuda_include() -> PathBuf {
-    let home = env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
-    let include = home.join("include");
-    for header in ["cuda_runtime.h", "nccl.h"] {
-        if !include.join(header).is_file() {
-            fail(&format!(
-                "the feature `nccl` needs {header}, which is not in {}; \
-                 set CUDA_HOME to a CUDA toolkit that has NCCL's headers, or build without the feature",
-                include.display()
-            ));
-        }
+/// Where the CUDA and NCCL headers are; toolkits come with or without the latter.
+fn cuda_includes() -> Vec<PathBuf> {
+    let home = |variable: &str| env::var_os(variable).map(|home| PathBuf::from(home).join("include"));
+    let cuda = home("CUDA_HOME").unwrap_or_else(|| PathBuf::from("/usr/local/cuda/include"));
+    let nccl = [home("NCCL_HOME"), Some(cuda.clone()), Some(PathBuf::from("/usr/include"))];
+    if !cuda.join("cuda_runtime.h").is_file() {
+        fail(&format!(
+            "the feature `nccl` needs cuda_runtime.h, which is not in {}; \
+             set CUDA_HOME to a CUDA toolkit, or build without the feature",
+            cuda.display()
+        ));
     }
-    include
+    match nccl.into_iter().flatten().find(|directory| directory.join("nccl.h").is_file()) {
+        Some(nccl) if nccl != cuda => vec![cuda, nccl],
+        Some(_) => vec![cuda],
+        None => fail(
+            "the feature `nccl` needs nccl.h, which is neither in CUDA_HOME/include nor /usr/include; \
+             set NCCL_HOME to the directory that contains NCCL's `include`, or build without the feature",
+        ),
+    }
 }
 
 fn fail(reason: &str) -> ! {

@@ -41,6 +41,12 @@ struct Group {
   }
 };
 
+// One dimension, because c10d also compares shapes, which are free here; and outside of autograd, so that a
+// leaf that requires gradients can be received into.
+at::Tensor flat(const at::Tensor* tensor) {
+  return tensor->variable_data().view({-1});
+}
+
 std::vector<std::string> keys_of_ranks(const char* prefix, int world_size) {
   std::vector<std::string> keys;
   for (int rank = 0; rank < world_size; ++rank) {
@@ -125,6 +131,14 @@ char* hp_group_close(void* group) {
   });
 }
 
+char* hp_group_set_timeout(void* group, int64_t timeout_ms) {
+  return guarded([&] {
+    auto& self = *static_cast<Group*>(group);
+    self.timeout = milliseconds(timeout_ms);
+    self.gloo->setTimeout(self.timeout);
+  });
+}
+
 char* hp_group_drop(void* group) {
   return guarded([&] { delete static_cast<Group*>(group); });
 }
@@ -155,20 +169,24 @@ char* hp_group_all_reduce(void* group, at::Tensor* tensor, int op) {
   return guarded([&] {
     c10d::AllreduceOptions options;
     options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
-    std::vector<at::Tensor> tensors{*tensor};
+    std::vector<at::Tensor> tensors{flat(tensor)};
     static_cast<Group*>(group)->backend(*tensor).allreduce(tensors, options)->wait();
   });
 }
 
 char* hp_group_all_gather(void* group, at::Tensor* output, at::Tensor* input) {
-  return guarded([&] { static_cast<Group*>(group)->backend(*input)._allgather_base(*output, *input)->wait(); });
+  return guarded([&] {
+    auto flat_output = flat(output), flat_input = flat(input);
+    static_cast<Group*>(group)->backend(*input)._allgather_base(flat_output, flat_input)->wait();
+  });
 }
 
 char* hp_group_reduce_scatter(void* group, at::Tensor* output, at::Tensor* input, int op) {
   return guarded([&] {
     c10d::ReduceScatterOptions options;
     options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
-    static_cast<Group*>(group)->backend(*input)._reduce_scatter_base(*output, *input, options)->wait();
+    auto flat_output = flat(output), flat_input = flat(input);
+    static_cast<Group*>(group)->backend(*input)._reduce_scatter_base(flat_output, flat_input, options)->wait();
   });
 }
 
@@ -176,7 +194,7 @@ char* hp_group_broadcast(void* group, at::Tensor* tensor, int root) {
   return guarded([&] {
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    std::vector<at::Tensor> tensors{*tensor};
+    std::vector<at::Tensor> tensors{flat(tensor)};
     static_cast<Group*>(group)->backend(*tensor).broadcast(tensors, options)->wait();
   });
 }

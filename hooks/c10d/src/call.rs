@@ -1,7 +1,7 @@
 //! One call of a collective: whether it can be done at all, and what the other ranks must call for it to
 //! be the same one.
 
-use crate::process_group::ReduceOp;
+use crate::reduce_op::ReduceOp;
 use std::fmt;
 use tch::{Device, Kind, Tensor};
 
@@ -17,9 +17,9 @@ const NONE: u8 = u8::MAX;
 /// A collective and its tensors on this rank.
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
-    /// The first exchange of a group; `settings` must be equal on all ranks.
+    /// The first exchange of a group, whose ranks must check alike: 0 always, 1 first calls only.
     Connect {
-        settings: u32,
+        trusting: bool,
     },
     AllReduce {
         tensor: &'a Tensor,
@@ -100,7 +100,7 @@ impl<'a> Call<'a> {
             elements: 0,
         };
         match self {
-            Self::Connect { settings } => signature.root = *settings,
+            Self::Connect { trusting } => signature.root = u32::from(*trusting),
             Self::Broadcast { root, .. } if *root >= world_size => {
                 return Err(format!("root rank {root} is not below the world size {world_size}"));
             }
@@ -205,8 +205,10 @@ impl fmt::Display for Signature {
         if let Some(op) = ReduceOp::ALL.get(usize::from(self.reduction)) {
             write!(f, "({op})")?;
         }
-        if self.collective == 4 {
-            write!(f, "(from rank {})", self.root)?;
+        match self.collective {
+            0 => write!(f, "({})", if self.root == 0 { "check always" } else { "check first" })?,
+            4 => write!(f, "(from rank {})", self.root)?,
+            _ => {}
         }
         if let Some(dtype) = DTYPES.get(usize::from(self.dtype)) {
             let device = if self.device == 0 { "CPU" } else { "CUDA" };

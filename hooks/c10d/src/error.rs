@@ -69,7 +69,7 @@ pub enum Error {
     Mismatch {
         /// This rank.
         rank: usize,
-        /// The how-manieth collective of this group it was.
+        /// The number of the collective in this group, from 0.
         sequence: u64,
         /// Who called what.
         calls: String,
@@ -77,7 +77,7 @@ pub enum Error {
 
     /// A peer closed its connection: it died, or gave up on this group. The group is closed.
     #[error(
-        "rank {rank}: {operation}: a peer is lost after {elapsed:?}{silent}; restart the ranks from a checkpoint ({message})"
+        "rank {rank}: {operation}: failed after {elapsed:?}, a peer is lost or gave up{silent}; restart the ranks from a checkpoint ({message})"
     )]
     PeerLost {
         /// This rank.
@@ -121,7 +121,8 @@ pub enum Error {
         cause: String,
     },
 
-    /// libtorch failed in local work around a collective.
+    /// libtorch failed in local work around a collective (out of memory, say), on this rank only: the
+    /// others may have had their result.
     #[error("{during}: {source}")]
     Torch {
         /// What was being done.

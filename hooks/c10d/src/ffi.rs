@@ -21,6 +21,7 @@ unsafe extern "C" {
         group: *mut *mut c_void,
     ) -> *mut c_char;
     fn hp_group_close(group: *mut c_void) -> *mut c_char;
+    fn hp_group_set_timeout(group: *mut c_void, timeout_ms: i64) -> *mut c_char;
     fn hp_group_drop(group: *mut c_void) -> *mut c_char;
     fn hp_group_roll_call(group: *mut c_void, patience_ms: i64, present: *mut u8) -> *mut c_char;
     fn hp_group_exchange(group: *mut c_void, packet: *const u8, packets: *mut u8, bytes: i64) -> *mut c_char;
@@ -155,6 +156,11 @@ impl GroupHandle {
     pub(crate) fn close(&self) -> Outcome {
         // SAFETY: `group` is alive as long as self.
         outcome(unsafe { hp_group_close(self.group) })
+    }
+
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) -> Outcome {
+        // SAFETY: `group` is alive as long as self.
+        outcome(unsafe { hp_group_set_timeout(self.group, milliseconds(timeout)) })
     }
 
     /// Which ranks say in the store, within `patience`, that they are still running.

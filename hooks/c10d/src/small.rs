@@ -3,7 +3,7 @@
 
 use crate::call::{Call, is_float};
 use crate::packet::PAYLOAD;
-use crate::process_group::ReduceOp;
+use crate::reduce_op::ReduceOp;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Whether the call's data travels in the packets. Depends on what is equal on all ranks only.

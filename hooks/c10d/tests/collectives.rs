@@ -114,11 +114,37 @@ fn reduce_scatter_gives_the_slice_of_all_reduce() {
         let (rank, ranks) =
             (i64::try_from(group.rank()).unwrap(), i64::try_from(group.world_size()).unwrap());
         for size in [7, 20_001] {
-            let (input, all) = (random(group.rank(), size * ranks), random(group.rank(), size * ranks));
-            let output = Tensor::zeros([size], (Kind::Float, Device::Cpu));
-            group.reduce_scatter_into(&output, &input, ReduceOp::Sum).unwrap();
-            group.all_reduce(&all, ReduceOp::Sum).unwrap();
-            assert_eq!(output, all.narrow(0, rank * size, size), "size {size}");
+            for op in OPS {
+                let (input, all) = (random(group.rank(), size * ranks), random(group.rank(), size * ranks));
+                let output = Tensor::zeros([size], (Kind::Float, Device::Cpu));
+                group.reduce_scatter_into(&output, &input, op).unwrap();
+                group.all_reduce(&all, op).unwrap();
+                assert_eq!(output, all.narrow(0, rank * size, size), "{op}, size {size}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_nan_of_one_rank_gives_all_ranks_the_same_bits() {
+    on_ranks(&[3], |group| {
+        for size in [2, 3000] {
+            for op in OPS {
+                let values = random(group.rank(), size);
+                if group.rank() == 1 {
+                    let _ = values.narrow(0, 1, 1).fill_(f64::NAN);
+                }
+                group.all_reduce(&values, op).unwrap();
+                let mine = values.view_dtype(Kind::Int);
+                let all = Tensor::zeros([3, size], (Kind::Int, Device::Cpu));
+                group.all_gather_into(&all, &mine).unwrap();
+                for peer in 0..3 {
+                    assert_eq!(all.get(peer), mine, "{op} of {size}, rank {peer}");
+                }
+                if matches!(op, ReduceOp::Sum | ReduceOp::Avg) {
+                    assert!(values.double_value(&[1]).is_nan());
+                }
+            }
         }
     });
 }
