@@ -1,7 +1,7 @@
 //! The callback that a loop registers.
 
 use crate::callback::{Callback, Control};
-use crate::config::{OnError, ProbeConfig};
+use crate::config::{LogConfig, OnError, ProbeConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::{LogWriter, Record, Session, Skipped};
@@ -105,7 +105,9 @@ impl HessianProbe {
             return Ok(());
         }
         let mut ranks = Ranks::new(host);
-        let fingerprint = fingerprint(&self.config.to_toml());
+        // Where results go is nobody's business but rank 0's.
+        let shared = ProbeConfig { log: LogConfig::default(), ..self.config.clone() };
+        let fingerprint = fingerprint(&shared.to_toml());
         if ranks.differs(host, BEGINNING, fingerprint)? {
             return Err(Error::config(
                 "*",
