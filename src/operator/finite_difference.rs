@@ -176,21 +176,23 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(vec![theta.finish()?[0], sums::norm_squared(self.layout, self.origin.tensor())?])
     }
 
-    /// Whether the gradient at θ₀ is the same bit for bit when it is taken again.
+    /// Whether the gradient at θ₀ is the same when it is taken again.
     fn repeats(&mut self) -> Result<bool> {
         self.calibration_gradients += 1;
         let again = self.gradient(NOISE);
-        let compare = |tensors: &[Tensor]| -> Result<f64, TchError> {
-            let mut differing = 0.0;
+        let difference = |tensors: &[Tensor]| -> Result<f64, TchError> {
+            let mut sums = Sums::<1>::new();
             for chunk in chunks(self.layout) {
-                let same = chunk.of_shard(tensors)?.f_to_kind(self.layout.kind())?;
-                differing += f64::from(!same.f_equal(&chunk.of(self.origin.tensor())?)?);
+                let origin = chunk.of(self.origin.tensor())?.f_to_kind(Kind::Double)?;
+                let difference = chunk.of_shard(tensors)?.f_to_kind(Kind::Double)?.f_sub(&origin)?;
+                sums.add([(&difference, &difference)])?;
             }
-            Ok(differing)
+            Ok(sums.finish()?[0])
         };
-        let differing = again.map_or(Ok(0.0), |tensors| compare(&tensors));
-        let total = self.sum(NOISE, 1, differing.map(|count| vec![count]))?;
-        Ok(total[0] == 0.0)
+        let local = again.map_or(Ok(0.0), |tensors| difference(&tensors)).map(|squared| vec![squared]);
+        let squared = self.sum(NOISE, 1, local)?[0];
+        self.finite(squared, "the gradient", NOISE)?;
+        Ok(squared == 0.0)
     }
 
     /// η from second differences at two small steps that agree. On the way, the curvature along

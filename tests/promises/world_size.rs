@@ -3,7 +3,7 @@
 use crate::common::{config, on_ranks_with, text};
 use hessian_probe::spectrum::Snapshot;
 use hessian_probe::{HessianProbe, ProbeConfig};
-use hessian_probe_c10d::is_launched;
+use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{Dtype, Trainer};
 use std::path::Path;
 
@@ -11,33 +11,34 @@ const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
 const WORLD_SIZES: [usize; 3] = [1, 2, 4];
 const KINDS: [&str; 3] = ["auto", "central", "forward"];
 
-/// Runs the calling test's probes on each number of ranks and returns the snapshots of each.
-fn snapshots(directory: &Path, tied: bool, dtype: Dtype) -> Vec<Vec<Snapshot>> {
-    let variables = [(DIRECTORY, directory.as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| {
-        let (rank, world_size) = (group.rank(), group.world_size());
-        // Blocks of 10·257, 27·10·3 + … entries: none is divisible by 4.
-        let mut trainer = Trainer::new(config(tied, 0.0, dtype), group, text()).unwrap();
-        trainer.probe_on_validation(8).unwrap();
-        for difference in KINDS {
-            let toml = format!(
-                "[slq]\nsteps = 12\nprobes = 2\nseed = 3\n[hvp]\ndifference = \"{difference}\"\n\
-                 [log]\ntensorboard = false\njsonl = false"
-            );
-            let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
-            let snapshot = probe.probe(0, &mut trainer).unwrap();
-            if rank == 0 {
-                let directory = std::env::var_os(DIRECTORY).unwrap();
-                let path = Path::new(&directory).join(format!("{difference}-{world_size}.json"));
-                std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
-            }
+/// One rank's part: probes of every kind; rank 0 writes the snapshots.
+fn measure(group: ProcessGroup, tied: bool, dtype: Dtype) {
+    let (rank, world_size) = (group.rank(), group.world_size());
+    // The blocks' sizes are not divisible by 4: there is padding.
+    let mut trainer = Trainer::new(config(tied, 0.0, dtype), group, text()).unwrap();
+    trainer.probe_on_validation(8).unwrap();
+    for kind in KINDS {
+        let toml = format!(
+            "[slq]\nsteps = 12\nprobes = 2\nseed = 3\n[hvp]\ndifference = \"{kind}\"\n\
+             [log]\ntensorboard = false\njsonl = false"
+        );
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        let snapshot = probe.probe(0, &mut trainer).unwrap();
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("{kind}-{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
         }
-    });
+    }
+}
+
+/// The snapshots of each kind on 1, 2 and 4 ranks; nothing in a rank itself.
+fn snapshots(directory: &Path) -> Vec<Vec<Snapshot>> {
     if is_launched() {
         return Vec::new();
     }
-    let read = |difference: &str, world_size: usize| {
-        let path = directory.join(format!("{difference}-{world_size}.json"));
+    let read = |kind: &str, world_size: usize| {
+        let path = directory.join(format!("{kind}-{world_size}.json"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
     KINDS.iter().map(|kind| WORLD_SIZES.map(|world_size| read(kind, world_size)).into()).collect()
@@ -54,7 +55,9 @@ fn close(a: f64, b: f64, tolerance: f64, what: &str) {
 #[test]
 fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
     let directory = tempfile::tempdir().unwrap();
-    for of_kind in snapshots(directory.path(), false, Dtype::F64) {
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, false, Dtype::F64));
+    for of_kind in snapshots(directory.path()) {
         let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
         for other in others {
             assert_eq!((one.parameters, one.hvp.gradient_repeats), (other.parameters, Some(true)));
@@ -78,7 +81,9 @@ fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
 #[test]
 fn lambda_max_and_trace_are_the_same_on_1_2_and_4_ranks_in_f32() {
     let directory = tempfile::tempdir().unwrap();
-    for of_kind in snapshots(directory.path(), true, Dtype::F32) {
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, true, Dtype::F32));
+    for of_kind in snapshots(directory.path()) {
         let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
         for other in others {
             let what = |name| format!("{name} on {} ranks", other.world_size);
