@@ -71,22 +71,8 @@ impl ClosureHost {
 
 impl Host for ClosureHost {
     fn shards(&self) -> Vec<Shard> {
-        let mut global_offset = 0;
-        self.names
-            .iter()
-            .zip(&self.parameters)
-            .map(|(name, parameter)| {
-                let shard = Shard {
-                    name: name.clone(),
-                    block: name.split('.').next().unwrap_or_default().to_owned(),
-                    tensor: parameter.shallow_clone(),
-                    global_offset,
-                    replicated: false,
-                };
-                global_offset += parameter.numel() as u64;
-                shard
-            })
-            .collect()
+        let tensors = self.parameters.iter().map(Tensor::shallow_clone);
+        Shard::whole(self.names.iter().cloned().zip(tensors), false)
     }
 
     fn gradient(&mut self) -> Result<Gradient, HostError> {
