@@ -1,0 +1,136 @@
+//! What a training run is made of.
+
+use crate::error::{Error, Result};
+use crate::model::LlamaConfig;
+use crate::optimizer::{AdamWConfig, LearningRate};
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// The kind of parameters, gradients and optimizer state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 64 bits.
+    F64,
+}
+
+impl Dtype {
+    /// tch's name for it.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
+    }
+}
+
+/// A training run; a table of TOML or JSON. Unknown keys are errors.
+///
+/// ```toml
+/// batch_size = 16
+/// sequence_length = 128
+///
+/// [model]
+/// vocab_size = 256
+/// hidden_size = 64
+/// intermediate_size = 160
+/// num_hidden_layers = 4
+/// num_attention_heads = 4
+///
+/// [optimizer]
+/// lr = 1e-3
+/// clip_norm = 1.0
+///
+/// [schedule]
+/// kind = "cosine"
+/// warmup_steps = 20
+/// total_steps = 400
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// The model's sizes.
+    pub model: LlamaConfig,
+    /// Sequences of all ranks in one micro-batch; divisible by the number of ranks.
+    pub batch_size: usize,
+    /// Tokens per sequence.
+    pub sequence_length: usize,
+    /// Micro-batches per optimizer step.
+    #[serde(default = "one")]
+    pub gradient_accumulation: usize,
+    /// AdamW's constants.
+    #[serde(default)]
+    pub optimizer: AdamWConfig,
+    /// The learning rate over time.
+    #[serde(default)]
+    pub schedule: LearningRate,
+    /// Of initial values, data and dropout.
+    #[serde(default)]
+    pub seed: u64,
+    /// Of parameters, gradients and optimizer state.
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// Threads of libtorch on each rank; its own choice where absent. Sums depend on it in their last
+    /// bits, so runs that are compared need the same.
+    #[serde(default)]
+    pub threads: Option<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl TrainerConfig {
+    /// A run with default optimizer, constant learning rate, seed 0, f32, no accumulation.
+    #[must_use]
+    pub fn new(model: LlamaConfig, batch_size: usize, sequence_length: usize) -> Self {
+        Self {
+            model,
+            batch_size,
+            sequence_length,
+            gradient_accumulation: 1,
+            optimizer: AdamWConfig::default(),
+            schedule: LearningRate::default(),
+            seed: 0,
+            dtype: Dtype::default(),
+            threads: None,
+        }
+    }
+
+    /// Checks every value, for `world_size` ranks.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first key at fault.
+    pub fn validate(&self, world_size: usize) -> Result<()> {
+        self.model.validate()?;
+        self.optimizer.validate()?;
+        self.schedule.validate()?;
+        for (key, value) in [
+            ("batch_size", self.batch_size),
+            ("sequence_length", self.sequence_length),
+            ("gradient_accumulation", self.gradient_accumulation),
+            ("threads", self.threads.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                return Err(Error::config(key, "is 0, must be at least 1"));
+            }
+        }
+        if !self.batch_size.is_multiple_of(world_size) {
+            let reason =
+                format!("{} sequences cannot be divided equally among {world_size} ranks", self.batch_size);
+            return Err(Error::config("batch_size", reason));
+        }
+        if self.sequence_length > self.model.max_position_embeddings {
+            let reason = format!(
+                "is {}, more than model.max_position_embeddings = {}",
+                self.sequence_length, self.model.max_position_embeddings
+            );
+            return Err(Error::config("sequence_length", reason));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! Text as bytes: a vocabulary of 256, no tokenizer.
+
+use super::{Sequence, SequenceId, SequenceSource};
+use crate::error::{Error, Result};
+use crate::model::hash;
+use std::path::{Path, PathBuf};
+
+/// Which files make a corpus.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusConfig {
+    /// Searched for files at any depth; symbolic links are not followed.
+    pub directory: PathBuf,
+    /// The extension of the files, without the dot.
+    #[serde(default = "default_extension")]
+    pub extension: String,
+    /// The corpus ends after this many bytes.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: usize,
+    /// The part at the end that is kept for validation, in `(0, 1)`.
+    #[serde(default = "default_validation")]
+    pub validation: f64,
+}
+
+fn default_extension() -> String {
+    "rs".into()
+}
+
+fn default_max_bytes() -> usize {
+    8 << 20
+}
+
+fn default_validation() -> f64 {
+    0.1
+}
+
+impl CorpusConfig {
+    /// The `.rs` files under `directory`, 8 MiB at most, a tenth of it for validation.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            extension: default_extension(),
+            max_bytes: default_max_bytes(),
+            validation: default_validation(),
+        }
+    }
+}
+
+/// Bytes to train on, and bytes to validate on.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    training: Vec<u8>,
+    validation: Vec<u8>,
+}
+
+impl Corpus {
+    /// Reads the files that `config` names, in the order of their paths.
+    ///
+    /// # Errors
+    /// [`ReadData`](Error::ReadData), and [`Data`](Error::Data) where no such file is found.
+    pub fn read(config: &CorpusConfig) -> Result<Self> {
+        let mut files = Vec::new();
+        collect(&config.directory, &config.extension, &mut files)?;
+        files.sort();
+        let mut bytes = Vec::new();
+        for path in files {
+            if bytes.len() >= config.max_bytes {
+                break;
+            }
+            let text =
+                std::fs::read(&path).map_err(|source| Error::ReadData { path: path.clone(), source })?;
+            bytes.extend_from_slice(&text);
+        }
+        bytes.truncate(config.max_bytes);
+        if bytes.is_empty() {
+            return Err(Error::Data(format!(
+                "no file ending in `.{}` under {}",
+                config.extension,
+                config.directory.display()
+            )));
+        }
+        Self::from_bytes(bytes, config.validation)
+    }
+
+    /// The corpus of `bytes`, the last part of which (`validation`, a fraction) is for validation.
+    ///
+    /// # Errors
+    /// [`Config`](Error::Config) when the fraction is not in `(0, 1)`.
+    pub fn from_bytes(mut bytes: Vec<u8>, validation: f64) -> Result<Self> {
+        if !(validation > 0.0 && validation < 1.0) {
+            return Err(Error::config(
+                "data.validation",
+                format!("is {validation}, must be between 0 and 1"),
+            ));
+        }
+        let split = (bytes.len() as f64 * (1.0 - validation)) as usize;
+        let validation = bytes.split_off(split.min(bytes.len()));
+        Ok(Self { training: bytes, validation })
+    }
+
+    /// The number of bytes to train on.
+    #[must_use]
+    pub fn training_bytes(&self) -> usize {
+        self.training.len()
+    }
+
+    /// The number of bytes to validate on.
+    #[must_use]
+    pub fn validation_bytes(&self) -> usize {
+        self.validation.len()
+    }
+}
+
+impl SequenceSource for Corpus {
+    /// A window at a random offset, drawn by a hash of `id`.
+    fn training(&self, id: SequenceId, length: usize) -> Result<Sequence> {
+        let key = [id.step, id.micro_step, id.index].into_iter().fold(hash(id.seed, 1), hash);
+        let offsets = windows(&self.training, length, "training")?;
+        Ok(sequence(&self.training, (key % offsets) as usize, length))
+    }
+
+    /// Windows one behind the other, from the start again after the last.
+    fn validation(&self, index: u64, length: usize) -> Result<Sequence> {
+        let offsets = windows(&self.validation, length, "validation")?;
+        let whole = offsets.div_ceil(length as u64);
+        Ok(sequence(&self.validation, (index % whole) as usize * length, length))
+    }
+
+    fn vocab_size(&self) -> usize {
+        256
+    }
+}
+
+/// How many windows of `length` tokens with a target after each there are.
+fn windows(bytes: &[u8], length: usize, part: &str) -> Result<u64> {
+    match bytes.len().checked_sub(length) {
+        Some(offsets) if offsets > 0 && length > 0 => Ok(offsets as u64),
+        _ => Err(Error::Data(format!(
+            "the {part} part has {} bytes, too few for a sequence of {length} and its last target",
+            bytes.len()
+        ))),
+    }
+}
+
+fn sequence(bytes: &[u8], offset: usize, length: usize) -> Sequence {
+    let tokens = |start: usize| bytes[start..start + length].iter().map(|&byte| i64::from(byte)).collect();
+    Sequence { inputs: tokens(offset), labels: tokens(offset + 1) }
+}
+
+fn collect(directory: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = |source| Error::ReadData { path: directory.into(), source };
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        let path = entry.path();
+        if kind.is_dir() {
+            collect(&path, extension, files)?;
+        } else if kind.is_file() && path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_in_the_order_of_their_paths() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("b.rs", "bbbb"), ("a/z.rs", "zz"), ("a/a.rs", "aaaa"), ("c.txt", "no")] {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let mut config = CorpusConfig { validation: 0.5, ..CorpusConfig::new(directory.path()) };
+        let corpus = Corpus::read(&config).unwrap();
+        assert_eq!((&corpus.training[..], &corpus.validation[..]), (&b"aaaaz"[..], &b"zbbbb"[..]));
+
+        config.max_bytes = 4;
+        let corpus = Corpus::read(&config).unwrap();
+        assert_eq!((&corpus.training[..], &corpus.validation[..]), (&b"aa"[..], &b"aa"[..]));
+
+        config.extension = "c".into();
+        assert!(Corpus::read(&config).unwrap_err().to_string().contains("`.c`"));
+    }
+
+    #[test]
+    fn sequences_are_pure_functions_of_their_place_and_stay_inside() {
+        let corpus = Corpus::from_bytes((0..=255).collect(), 0.25).unwrap();
+        let id = SequenceId { seed: 1, step: 2, micro_step: 3, index: 4 };
+        let first = corpus.training(id, 10).unwrap();
+        assert_eq!(first, corpus.training(id, 10).unwrap());
+        assert_eq!(first.inputs[1..], first.labels[..9]);
+        let mut starts = std::collections::BTreeSet::new();
+        for index in 0..2000 {
+            starts.insert(corpus.training(SequenceId { index, ..id }, 100).unwrap().inputs[0]);
+        }
+        // 192 bytes have 92 windows of 100 tokens and one more target.
+        assert_eq!(starts, (0..92).collect());
+        assert!(corpus.training(id, 191).is_ok() && corpus.training(id, 192).is_err());
+
+        let validation: Vec<i64> =
+            (0..7).map(|index| corpus.validation(index, 10).unwrap().inputs[0]).collect();
+        assert_eq!(validation, [192, 202, 212, 222, 232, 242, 192]);
+    }
+}

@@ -1,0 +1,142 @@
+//! The backward pass: blocks run again in reverse order, each for its own gradients.
+
+use super::{Batch, Engine, masks::Masks};
+use crate::error::{At, Error, Result};
+use crate::model::{cross_entropy_sum, scalar};
+use crate::sharding::{Gathered, GradientShards};
+use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_c10d::autograd::{GradOptions, grad};
+use tch::{Kind, Tensor, with_grad};
+
+impl Engine {
+    /// The sum of this rank's losses, and `∇ Σ_ranks scale · (sum of losses)` added to `gradients`.
+    ///
+    /// With `scale` = 1 / (counted targets of all ranks) the gradient is that of the mean loss. Random
+    /// numbers are drawn as by a single forward pass: the generator ends where that would leave it.
+    /// Collective.
+    ///
+    /// # Errors
+    /// As [`loss_sum`](Self::loss_sum), and [`Autograd`](Error::Autograd).
+    pub fn accumulate_gradient(
+        &self,
+        group: &ProcessGroup,
+        batch: &Batch,
+        scale: f64,
+        dropout: bool,
+        gradients: &mut GradientShards,
+    ) -> Result<f64> {
+        let mut masks = Masks::new(self.draws(dropout), group.rank(), self.model.device());
+        let inputs = self.block_inputs(group, batch, dropout, &mut masks)?;
+        let mut end = masks.split_end();
+        let loss = self.backward(group, batch, inputs, scale, dropout, &mut masks, gradients);
+        // On an error, too, the stream goes on from where the forward pass had left it.
+        let rewound = end.rewind();
+        let loss = loss?;
+        rewound.map(|()| loss)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the state of one pass, used here only")]
+    fn backward(
+        &self,
+        group: &ProcessGroup,
+        batch: &Batch,
+        mut inputs: Vec<Tensor>,
+        scale: f64,
+        dropout: bool,
+        masks: &mut Masks,
+        gradients: &mut GradientShards,
+    ) -> Result<f64> {
+        let head = self.head();
+        let (mut loss, mut output_gradient) = (0.0, None);
+        for block in (0..=head).rev() {
+            let Some(input) = inputs.pop() else { break };
+            if block < head {
+                masks.rewind()?;
+            }
+            let gathered = self.parameters.gather(group, block, true)?;
+            let input = self.leaf(input, block)?;
+            let output =
+                with_grad(|| self.model.run(block, gathered.parameters(), &input, dropout && block < head))
+                    .at(group.rank(), || format!("running block `{}` again", self.block_name(block)))?;
+            let (output, seed) = match output_gradient.take() {
+                Some(seed) => (output, seed),
+                None => {
+                    let (sum, seed) = self.loss_and_seed(&output, batch, scale)?;
+                    loss = sum.f_double_value(&[]).at(group.rank(), || "the loss")?;
+                    (sum, seed)
+                }
+            };
+            let mut block_gradients = self.differentiate(block, &output, &seed, &input, &gathered)?;
+            drop((output, seed, gathered));
+            if block > 0 && !block_gradients.is_empty() {
+                output_gradient = Some(block_gradients.remove(0));
+            }
+            self.reduce(group, block, block_gradients, gradients)?;
+        }
+        Ok(loss)
+    }
+
+    /// A block's input as the start of its graph; tokens have no gradient.
+    fn leaf(&self, input: Tensor, block: usize) -> Result<Tensor> {
+        if block == 0 {
+            return Ok(input);
+        }
+        input
+            .f_detach()
+            .and_then(|leaf| leaf.f_set_requires_grad(true))
+            .at(self.parameters.rank(), || format!("the input of block `{}`", self.block_name(block)))
+    }
+
+    /// The sum of losses of the head's output, and the gradient with which it starts.
+    fn loss_and_seed(&self, logits: &Tensor, batch: &Batch, scale: f64) -> Result<(Tensor, Tensor)> {
+        let compute = || {
+            let sum = with_grad(|| cross_entropy_sum(logits, &batch.labels))?;
+            Ok((sum, scalar(scale, Kind::Double, logits.device())?))
+        };
+        compute().at(self.parameters.rank(), || "the loss")
+    }
+
+    /// Gradients of `output · seed` with respect to the input (but for the first block) and to the
+    /// gathered parameters, in this order.
+    fn differentiate(
+        &self,
+        block: usize,
+        output: &Tensor,
+        seed: &Tensor,
+        input: &Tensor,
+        gathered: &Gathered,
+    ) -> Result<Vec<Tensor>> {
+        let input = (block > 0).then_some(input);
+        let leaves: Vec<&Tensor> = input.into_iter().chain(gathered.parameters()).collect();
+        let gradients =
+            grad(&[output], &leaves, &[Some(seed)], GradOptions::default()).map_err(|source| {
+                Error::Autograd {
+                    rank: self.parameters.rank(),
+                    during: format!("the gradient of block `{}`", self.block_name(block)),
+                    source: Box::new(source),
+                }
+            })?;
+        // Unused inputs are an error of `grad`, so that none is missing.
+        Ok(gradients.into_iter().flatten().collect())
+    }
+
+    /// Reduce-scatters the gradients of a block and of the one that it borrows from.
+    fn reduce(
+        &self,
+        group: &ProcessGroup,
+        block: usize,
+        mut own: Vec<Tensor>,
+        gradients: &mut GradientShards,
+    ) -> Result<()> {
+        let layouts = self.parameters.layouts();
+        let Some(layout) = layouts.get(block) else { return Ok(()) };
+        let borrowed = own.split_off(layout.parameters.len().min(own.len()));
+        gradients.reduce(group, block, layout, own)?;
+        if let Some((index, layout)) =
+            self.parameters.borrows(block).and_then(|index| Some((index, layouts.get(index)?)))
+        {
+            gradients.reduce(group, index, layout, borrowed)?;
+        }
+        Ok(())
+    }
+}

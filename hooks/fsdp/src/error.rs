@@ -1,0 +1,185 @@
+//! What can go wrong, where it happened, and what to do about it.
+
+use hessian_probe::HostError;
+use std::path::PathBuf;
+use tch::TchError;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the sharded training loop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key of the configuration has a value that cannot be used.
+    #[error("configuration: `{key}`: {reason}")]
+    Config {
+        /// The key, as in `model.hidden_size`.
+        key: String,
+        /// What is wrong with it and what it may be.
+        reason: String,
+    },
+
+    /// libtorch reported an error.
+    #[error("rank {rank}: libtorch failed in {during}: {source}")]
+    Torch {
+        /// The rank on which it failed.
+        rank: usize,
+        /// What was computed, with the block or parameter.
+        during: String,
+        /// libtorch's own words.
+        source: TchError,
+    },
+
+    /// A gradient cannot be computed.
+    #[error("rank {rank}: {during}: {source}")]
+    Autograd {
+        /// The rank on which it failed.
+        rank: usize,
+        /// What was differentiated.
+        during: String,
+        /// The autograd engine's own words.
+        source: HostError,
+    },
+
+    /// The state of the random generator cannot be read or restored.
+    #[error("rank {rank}: the generator's state in {during}: {source}")]
+    Generator {
+        /// The rank on which it failed.
+        rank: usize,
+        /// What it was needed for.
+        during: String,
+        /// What went wrong.
+        source: HostError,
+    },
+
+    /// A collective failed.
+    #[error(
+        "rank {rank}: {during} failed: {source}. A peer may be lost or stalled; its own log may say why. \
+         The group cannot be used any more: start all ranks again"
+    )]
+    Communication {
+        /// This rank.
+        rank: usize,
+        /// What the collective was for.
+        during: String,
+        /// The transport's own words.
+        source: HostError,
+    },
+
+    /// The loss or the gradient is NaN or infinite; the parameters are as they were before the step.
+    #[error(
+        "rank {rank}: step {step}: {what} is not finite; no parameter was changed. \
+         Lower `optimizer.lr`, lengthen the warm-up or set `optimizer.clip_norm`"
+    )]
+    NonFinite {
+        /// This rank.
+        rank: usize,
+        /// The step, counted from 0.
+        step: u64,
+        /// `the loss`, `the gradient`.
+        what: &'static str,
+    },
+
+    /// A file or directory with training data cannot be read.
+    #[error("training data {}: {source}", path.display())]
+    ReadData {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+
+    /// There is too little data, or it does not fit the model.
+    #[error("training data: {0}")]
+    Data(String),
+
+    /// A batch is not of the shape, kind or range that the model takes.
+    #[error("rank {rank}: batch: {reason}")]
+    Batch {
+        /// The rank that noticed.
+        rank: usize,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// Another rank refused its part of a batch.
+    #[error("rank {rank}: {failed} other rank(s) refused their part of the batch; see their logs")]
+    PeerBatch {
+        /// This rank.
+        rank: usize,
+        /// How many ranks refused.
+        failed: usize,
+    },
+
+    /// The probe asked for a loss or a gradient before the loop was given a probe batch.
+    #[error(
+        "rank {rank}: no probe batch: call `Trainer::set_probe_batch` or `Trainer::probe_on_validation` on all \
+         ranks before training starts"
+    )]
+    NoProbeBatch {
+        /// This rank.
+        rank: usize,
+    },
+
+    /// No parameter has this name.
+    #[error(
+        "no parameter is named `{name}`; names are Hugging Face's, as in `model.layers.0.self_attn.q_proj.weight`"
+    )]
+    UnknownParameter {
+        /// The name that was asked for.
+        name: String,
+    },
+
+    /// A tensor given for a parameter has another shape.
+    #[error("parameter `{name}` has shape {expected:?}, but {found:?} was given")]
+    ParameterShape {
+        /// The parameter.
+        name: String,
+        /// Its shape.
+        expected: Vec<i64>,
+        /// The given tensor's shape.
+        found: Vec<i64>,
+    },
+
+    /// A callback returned an error.
+    #[error("rank {rank}: step {step}: a callback failed in {during}: {source}")]
+    Callback {
+        /// This rank.
+        rank: usize,
+        /// The step, counted from 0.
+        step: u64,
+        /// The point at which it was called.
+        during: &'static str,
+        /// The callback's own words.
+        source: Box<hessian_probe::Error>,
+    },
+}
+
+impl Error {
+    pub(crate) fn config(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Config { key: key.into(), reason: reason.into() }
+    }
+
+    /// Whether the group of ranks can still be used after this error.
+    #[must_use]
+    pub fn is_communication(&self) -> bool {
+        match self {
+            Self::Communication { .. } => true,
+            Self::Callback { source, .. } => source.is_communication(),
+            _ => false,
+        }
+    }
+}
+
+/// Says where an error of a lower layer happened.
+pub(crate) trait At<T> {
+    /// Adds rank and occupation; `during` is only evaluated on error.
+    fn at<D: Into<String>>(self, rank: usize, during: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> At<T> for Result<T, TchError> {
+    fn at<D: Into<String>>(self, rank: usize, during: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|source| Error::Torch { rank, during: during().into(), source })
+    }
+}

@@ -1,0 +1,208 @@
+//! AdamW (Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, 2019), PyTorch's formula.
+
+use crate::error::{At, Error, Result};
+use crate::model::scalar;
+use crate::sharding::ShardedParameters;
+use serde::{Deserialize, Serialize};
+use tch::{TchError, Tensor, no_grad_guard};
+
+/// Constants of AdamW and the clipping before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// The learning rate at the schedule's factor 1.
+    #[serde(default = "default_lr")]
+    pub lr: f64,
+    /// Decay rates of the two moments, in `[0, 1)`.
+    #[serde(default = "default_betas")]
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    #[serde(default = "default_eps")]
+    pub eps: f64,
+    /// Decoupled weight decay λ of parameters with two dimensions; norms do not decay.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// The global gradient norm above which gradients are scaled down; no clipping where absent.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
+}
+
+fn default_lr() -> f64 {
+    1e-3
+}
+
+fn default_betas() -> (f64, f64) {
+    (0.9, 0.95)
+}
+
+fn default_eps() -> f64 {
+    1e-8
+}
+
+fn default_weight_decay() -> f64 {
+    0.1
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self {
+            lr: default_lr(),
+            betas: default_betas(),
+            eps: default_eps(),
+            weight_decay: default_weight_decay(),
+            clip_norm: None,
+        }
+    }
+}
+
+impl AdamWConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first key at fault.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |key: &str, reason: String| Err(Error::config(format!("optimizer.{key}"), reason));
+        for (key, value) in [("lr", self.lr), ("weight_decay", self.weight_decay)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return invalid(key, format!("is {value}, must be at least 0"));
+            }
+        }
+        for beta in [self.betas.0, self.betas.1] {
+            if !(0.0..1.0).contains(&beta) {
+                return invalid("betas", format!("has {beta}, must be in [0, 1)"));
+            }
+        }
+        if !(self.eps.is_finite() && self.eps > 0.0) {
+            return invalid("eps", format!("is {}, must be positive", self.eps));
+        }
+        match self.clip_norm {
+            Some(norm) if norm.is_nan() || norm <= 0.0 => {
+                invalid("clip_norm", format!("is {norm}, must be positive; leave it out for no clipping"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The optimizer's state on one rank: two moments per element that it owns.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    steps: u64,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
+    /// `(start, length)` ranges of each block's shard that decay.
+    decayed: Vec<Vec<(i64, i64)>>,
+}
+
+impl AdamW {
+    /// Moments of zero for this rank's slices of `parameters`.
+    ///
+    /// # Errors
+    /// [`Torch`](Error::Torch) when memory is short.
+    pub fn new(config: AdamWConfig, parameters: &ShardedParameters) -> Result<Self> {
+        let rank = parameters.rank();
+        let zeros = || {
+            let zeros = parameters.flat_shards().iter().map(Tensor::f_zeros_like);
+            zeros.collect::<Result<Vec<_>, _>>().at(rank, || "the optimizer's state")
+        };
+        let decayed = parameters.layouts().iter().map(|layout| {
+            let matrices = layout.parameters.iter().filter(|parameter| parameter.spec.shape.len() > 1);
+            matrices
+                .map(|parameter| layout.slice(rank, parameter))
+                .filter(|slice| slice.len > 0)
+                .map(|slice| (slice.shard_start as i64, slice.len as i64))
+                .collect()
+        });
+        Ok(Self { config, steps: 0, first: zeros()?, second: zeros()?, decayed: decayed.collect() })
+    }
+
+    /// The constants.
+    #[must_use]
+    pub fn config(&self) -> &AdamWConfig {
+        &self.config
+    }
+
+    /// The number of steps taken, `t` in the bias corrections.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// First moments `m`, one flat tensor per block, laid out like the parameters.
+    pub(crate) fn first_moments(&self) -> &[Tensor] {
+        &self.first
+    }
+
+    /// Second moments `v`, likewise.
+    pub(crate) fn second_moments(&self) -> &[Tensor] {
+        &self.second
+    }
+
+    /// One step with learning rate `lr` on this rank's slices, with gradients scaled by `clip` first:
+    ///
+    /// ```text
+    /// g ← clip · g          θ ← θ − lr λ θ        (matrices only)
+    /// m ← β₁ m + (1−β₁) g   v ← β₂ v + (1−β₂) g²
+    /// θ ← θ − lr/(1−β₁ᵗ) · m / (√v / √(1−β₂ᵗ) + ε)
+    /// ```
+    ///
+    /// Needs two temporary tensors of the size of the largest block's slice.
+    ///
+    /// # Errors
+    /// [`Torch`](Error::Torch) when memory is short.
+    pub(crate) fn step(
+        &mut self,
+        parameters: &ShardedParameters,
+        gradients: &[Tensor],
+        lr: f64,
+        clip: f64,
+    ) -> Result<()> {
+        let _no_grad = no_grad_guard();
+        self.steps += 1;
+        for (block, (parameter, gradient)) in parameters.flat_shards().iter().zip(gradients).enumerate() {
+            self.step_block(block, parameter, gradient, lr, clip)
+                .at(parameters.rank(), || format!("the optimizer's step of block number {block}"))?;
+        }
+        Ok(())
+    }
+
+    fn step_block(
+        &mut self,
+        block: usize,
+        parameter: &Tensor,
+        gradient: &Tensor,
+        lr: f64,
+        clip: f64,
+    ) -> Result<(), TchError> {
+        let (Some(first), Some(second), Some(decayed)) =
+            (self.first.get_mut(block), self.second.get_mut(block), self.decayed.get(block))
+        else {
+            return Ok(());
+        };
+        let AdamWConfig { betas: (beta1, beta2), eps, weight_decay, .. } = self.config;
+        let (kind, device) = (parameter.f_kind()?, parameter.device());
+        let number = |value: f64| scalar(value, kind, device);
+        let t = self.steps as f64;
+
+        // In-place methods return one more reference to the tensor, which is dropped.
+        if clip < 1.0 {
+            let _ = gradient.shallow_clone().f_mul_(&number(clip)?)?;
+        }
+        if weight_decay > 0.0 {
+            let keep = number(1.0 - lr * weight_decay)?;
+            for &(start, length) in decayed {
+                let _ = parameter.f_narrow(0, start, length)?.f_mul_(&keep)?;
+            }
+        }
+        let _ = first.f_lerp_tensor_(gradient, &number(1.0 - beta1)?)?;
+        let _ =
+            second.f_mul_(&number(beta2)?)?.f_addcmul_(&gradient.f_mul(&number(1.0 - beta2)?)?, gradient)?;
+
+        let correction = number((1.0 - beta2.powf(t)).sqrt())?;
+        let denominator = second.f_sqrt()?.f_div_(&correction)?.f_add_(&number(eps)?)?;
+        let update = first.f_div(&denominator)?.f_mul_(&number(lr / (1.0 - beta1.powf(t)))?)?;
+        let _ = parameter.shallow_clone().f_sub_(&update)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! A block's whole parameters, for as long as it runs; and how much of that there ever was at once.
+
+use super::layout::BlockLayout;
+use crate::error::{At, Error, Result};
+use hessian_probe_c10d::ProcessGroup;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tch::Tensor;
+
+/// Counts gathered blocks and elements (padding included) that are live on this rank, and their peaks.
+#[derive(Clone, Debug, Default)]
+pub struct GatherMeter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    blocks: AtomicUsize,
+    elements: AtomicUsize,
+    peak_blocks: AtomicUsize,
+    peak_elements: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl GatherMeter {
+    /// Gathered blocks that are live now.
+    #[must_use]
+    pub fn live_blocks(&self) -> usize {
+        self.0.blocks.load(Relaxed)
+    }
+
+    /// Elements of gathered blocks that are live now.
+    #[must_use]
+    pub fn live_elements(&self) -> usize {
+        self.0.elements.load(Relaxed)
+    }
+
+    /// The most gathered blocks that were live at once.
+    #[must_use]
+    pub fn peak_blocks(&self) -> usize {
+        self.0.peak_blocks.load(Relaxed)
+    }
+
+    /// The most elements of gathered blocks that were live at once.
+    #[must_use]
+    pub fn peak_elements(&self) -> usize {
+        self.0.peak_elements.load(Relaxed)
+    }
+
+    /// How many blocks were gathered so far.
+    #[must_use]
+    pub fn total_gathers(&self) -> usize {
+        self.0.total.load(Relaxed)
+    }
+
+    fn add(&self, elements: usize) {
+        let blocks = self.0.blocks.fetch_add(1, Relaxed) + 1;
+        let elements = self.0.elements.fetch_add(elements, Relaxed) + elements;
+        self.0.peak_blocks.fetch_max(blocks, Relaxed);
+        self.0.peak_elements.fetch_max(elements, Relaxed);
+        self.0.total.fetch_add(1, Relaxed);
+    }
+
+    fn remove(&self, elements: usize) {
+        self.0.blocks.fetch_sub(1, Relaxed);
+        self.0.elements.fetch_sub(elements, Relaxed);
+    }
+}
+
+/// Gathered parameters of a block and of the one that it borrows from. Dropping it frees them.
+#[derive(Debug)]
+pub struct Gathered {
+    parameters: Vec<Tensor>,
+    /// Elements of each gathered buffer; `parameters` are the only references to their storage.
+    elements: Vec<usize>,
+    meter: GatherMeter,
+}
+
+impl Gathered {
+    pub(super) fn new(meter: &GatherMeter) -> Self {
+        Self { parameters: Vec::new(), elements: Vec::new(), meter: meter.clone() }
+    }
+
+    /// Gathers one more block from all ranks' `shard`s.
+    pub(super) fn add(
+        &mut self,
+        group: &ProcessGroup,
+        layout: &BlockLayout,
+        shard: &Tensor,
+        requires_grad: bool,
+    ) -> Result<()> {
+        let rank = group.rank();
+        let describe = || format!("gathering block `{}`", layout.name);
+        let flat = if group.world_size() == 1 {
+            // The shard is the whole block: no copy.
+            shard.shallow_clone()
+        } else {
+            let padded = layout.padded() as i64;
+            Tensor::f_empty([padded], (shard.f_kind().at(rank, describe)?, shard.device()))
+                .at(rank, describe)?
+        };
+        self.meter.add(layout.padded());
+        self.elements.push(layout.padded());
+        if group.world_size() > 1 {
+            group.all_gather_into(&flat, shard).map_err(|source| Error::Communication {
+                rank,
+                during: describe(),
+                source: Box::new(source),
+            })?;
+        }
+        for view in layout.split_whole(&flat).at(rank, describe)? {
+            // Detached, so that the leaf is the view itself and its gradient has the parameter's shape.
+            let leaf = view.f_detach().and_then(|leaf| leaf.f_set_requires_grad(requires_grad));
+            self.parameters.push(leaf.at(rank, describe)?);
+        }
+        Ok(())
+    }
+
+    /// The parameters in the order that [`Llama::run`](crate::model::Llama::run) takes, views of the
+    /// gathered buffers.
+    #[must_use]
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.parameters.clear();
+        for &elements in &self.elements {
+            self.meter.remove(elements);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the trainer lends to a probe.
+
+use super::Trainer;
+use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
+use tch::Tensor;
+
+impl Host for Trainer {
+    /// Empty where libtorch cannot make the views, which a probe reports as a layout that does not fit.
+    fn shards(&self) -> Vec<Shard> {
+        self.named_shards().unwrap_or_else(|error| {
+            log::error!("{error}");
+            Vec::new()
+        })
+    }
+
+    fn gradient(&mut self) -> Result<Gradient, HostError> {
+        let (loss, tensors) = self.probe_gradient()?;
+        Ok(Gradient { loss, tensors })
+    }
+
+    fn loss(&mut self) -> Result<f64, HostError> {
+        Ok(self.probe_loss()?)
+    }
+
+    fn group(&self) -> &dyn ProcessGroup {
+        &self.group
+    }
+
+    fn probe_tokens(&self) -> Option<u64> {
+        self.probe.as_ref().map(super::Probe::targets)
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { total_steps: self.total_steps, tokens: Some(self.tokens) }
+    }
+
+    /// The gradient that the optimizer has not used yet, between the backward pass and the step; empty
+    /// otherwise. [`gradient`](Host::gradient) leaves it alone: it then works in buffers of its own.
+    fn live_gradients(&self) -> Vec<Tensor> {
+        if self.pending.is_none() {
+            return Vec::new();
+        }
+        self.gradients.per_parameter(self.engine.parameters().layouts(), self.group.rank()).unwrap_or_else(
+            |error| {
+                log::error!("{error}");
+                Vec::new()
+            },
+        )
+    }
+
+    fn random_state(&mut self) -> Result<Option<RandomState>, HostError> {
+        Ok(Some(RandomState(vec![self.generator_state()?])))
+    }
+
+    fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
+        match &state.0[..] {
+            [state] => Ok(self.set_generator_state(state)?),
+            other => {
+                Err(format!("a random state of {} generators, not of this trainer's one", other.len()).into())
+            }
+        }
+    }
+}
