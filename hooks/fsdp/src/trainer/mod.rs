@@ -96,6 +96,12 @@ impl Trainer {
         &self.group
     }
 
+    /// Ends the run and hands the ranks back.
+    #[must_use]
+    pub fn into_group(self) -> ProcessGroup {
+        self.group
+    }
+
     /// The model with this rank's parameters.
     #[must_use]
     pub fn engine(&self) -> &Engine {
