@@ -206,3 +206,87 @@ impl AdamW {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Llama, LlamaConfig};
+    use crate::optimizer::{clip_coefficient, squared_norm};
+    use tch::{Device, Kind};
+
+    /// PyTorch's single-tensor AdamW for one element.
+    struct Reference {
+        value: f64,
+        first: f64,
+        second: f64,
+    }
+
+    impl Reference {
+        fn step(&mut self, config: &AdamWConfig, decay: f64, lr: f64, gradient: f64, t: i32) {
+            let (beta1, beta2) = config.betas;
+            self.value -= lr * decay * self.value;
+            self.first = beta1 * self.first + (1.0 - beta1) * gradient;
+            self.second = beta2 * self.second + (1.0 - beta2) * gradient * gradient;
+            let first = self.first / (1.0 - beta1.powi(t));
+            let second = self.second / (1.0 - beta2.powi(t));
+            self.value -= lr * first / (second.sqrt() + config.eps);
+        }
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f64> {
+        let mut values = vec![0.0; tensor.numel()];
+        tensor.copy_data(&mut values, tensor.numel());
+        values
+    }
+
+    #[test]
+    fn steps_equal_a_reference_with_clipping_and_decay_of_matrices_only() {
+        let sizes = r#"{"vocab_size": 7, "hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 1,
+            "num_attention_heads": 3, "num_key_value_heads": 1}"#;
+        let model: LlamaConfig = serde_json::from_str(sizes).unwrap();
+        let model = Llama::new(model, Kind::Double, Device::Cpu).unwrap();
+        let config =
+            AdamWConfig { eps: 1e-3, weight_decay: 0.3, clip_norm: Some(4.0), ..AdamWConfig::default() };
+        for (rank, world_size) in [(0, 1), (0, 4), (2, 4), (3, 4)] {
+            let parameters = ShardedParameters::initialized(&model, rank, world_size, 1).unwrap();
+            let mut optimizer = AdamW::new(config, &parameters).unwrap();
+            // Norms start with 1 and padding with 0, and nothing else does.
+            let mut expected: Vec<Vec<(Reference, f64)>> = parameters
+                .flat_shards()
+                .iter()
+                .map(|shard| {
+                    let start = |value: f64| (Reference { value, first: 0.0, second: 0.0 }, value);
+                    values(shard).into_iter().map(start).collect()
+                })
+                .collect();
+            for t in 1..=5 {
+                let gradients: Vec<Tensor> = parameters
+                    .flat_shards()
+                    .iter()
+                    .map(|shard| {
+                        let waves: Vec<f64> =
+                            (0..shard.numel()).map(|i| (t as f64 * i as f64).sin()).collect();
+                        Tensor::from_slice(&waves)
+                    })
+                    .collect();
+                let norm = squared_norm(&gradients).unwrap().sqrt();
+                let clip = clip_coefficient(norm, config.clip_norm);
+                assert_eq!(clip, (4.0 / (norm + 1e-6)).min(1.0));
+                let lr = 0.1 / t as f64;
+                for (shard, gradient) in expected.iter_mut().zip(&gradients) {
+                    for ((element, start), gradient) in shard.iter_mut().zip(values(gradient)) {
+                        let decay = if [0.0, 1.0].contains(start) { 0.0 } else { 0.3 };
+                        element.step(&config, decay, lr, clip * gradient, t);
+                    }
+                }
+                optimizer.step(&parameters, &gradients, lr, clip).unwrap();
+                for (shard, expected) in parameters.flat_shards().iter().zip(&expected) {
+                    for (found, (expected, _)) in values(shard).into_iter().zip(expected) {
+                        assert!((found - expected.value).abs() < 1e-13, "{found} {}", expected.value);
+                    }
+                }
+            }
+            assert_eq!(optimizer.steps(), 5);
+        }
+    }
+}
