@@ -30,25 +30,41 @@ impl Dtype {
 
 /// A training run; a table of TOML or JSON. Unknown keys are errors.
 ///
-/// ```toml
-/// batch_size = 16
-/// sequence_length = 128
+/// ```
+/// use hessian_probe_fsdp::{LearningRate, TrainerConfig};
 ///
-/// [model]
-/// vocab_size = 256
-/// hidden_size = 64
-/// intermediate_size = 160
-/// num_hidden_layers = 4
-/// num_attention_heads = 4
+/// let config: TrainerConfig = toml::from_str(
+///     r#"
+///     batch_size = 16
+///     sequence_length = 128
+///     dtype = "f32"
 ///
-/// [optimizer]
-/// lr = 1e-3
-/// clip_norm = 1.0
+///     [model]
+///     vocab_size = 256
+///     hidden_size = 64
+///     intermediate_size = 160
+///     num_hidden_layers = 4
+///     num_attention_heads = 4
+///     num_key_value_heads = 2
+///     attention = "sdpa"
 ///
-/// [schedule]
-/// kind = "cosine"
-/// warmup_steps = 20
-/// total_steps = 400
+///     [optimizer]
+///     lr = 1e-3
+///     betas = [0.9, 0.95]
+///     clip_norm = 1.0
+///
+///     [schedule]
+///     kind = "cosine"
+///     warmup_steps = 20
+///     total_steps = 400
+///     "#,
+/// )?;
+/// config.validate(2)?;
+/// assert_eq!(config.schedule, LearningRate::Cosine { warmup_steps: 20, total_steps: 400, min_ratio: 0.0 });
+///
+/// let error = toml::from_str::<TrainerConfig>("batchsize = 16").unwrap_err();
+/// assert!(error.to_string().contains("batchsize"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,71 @@
-//! A fully sharded training loop on tch.
+//! A fully sharded training loop on tch, with a Llama-architecture model, that lends itself to a
+//! [`hessian_probe`].
+//!
+//! Every rank owns `1/world_size` of each block's parameters, gradient and optimizer state. A block (the
+//! embedding, a layer, the head) is whole on a rank only while it runs. One step, and what a rank holds;
+//! `n` parameters, `W` ranks, `n_b` those of the largest block, `x` one block's input:
+//!
+//! ```text
+//!                                                        held between steps: θ, m, v, g    4 n/W
+//! ┌─ Trainer::run ─────────────────────────────────────────────────────────────────────────────────┐
+//! │ callbacks: on_train_begin                                                                      │
+//! │ every step                                                                         on top of it│
+//! │ │ for each micro-batch                                                                         │
+//! │ │ │ forward, for each block:    all-gather ── run, no graph ── keep input ── free    n_b + Σ x │
+//! │ │ │ head:                       all-gather ── run ── loss ── gradients ── free                 │
+//! │ │ │ backward, last block first: all-gather ── run again ── gradients ── free     2 n_b + Σ x + │
+//! │ │ │                             reduce-scatter, added to g          one block's activations    │
+//! │ │ callbacks: on_before_optimizer_step        g is live; a probe here takes n/W more            │
+//! │ │ all-reduce of (loss, |g|²) ── clip ── AdamW on the shards                 3 n_b/W            │
+//! │ │ callbacks: on_step_end                     g is free: a probe's gradients go there           │
+//! │ callbacks: on_train_end      (on_exception, where something fails)                             │
+//! └────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! With tied embeddings the head needs the embedding, too, and two blocks are gathered for its duration.
+//! [`GatherMeter`] counts what is gathered.
+//!
+//! Results do not depend on the number of ranks but for the order of sums: initial values and batches are
+//! functions of the seed and of global indices, the loss is the mean over the counted targets of *all*
+//! ranks. On one rank the gradient equals that of a whole-graph backward pass bit for bit, with dropout,
+//! too. Only dropout masks differ: each rank draws its own from a generator seeded with (seed, rank).
+//!
+//! # Example
+//! One process; under torchrun or a [`Launcher`](hessian_probe_c10d::Launcher),
+//! [`ProcessGroup::from_env`](hessian_probe_c10d::ProcessGroup::from_env) gives the group instead.
+//!
+//! ```
+//! use hessian_probe::Host;
+//! use hessian_probe_c10d::ProcessGroup;
+//! use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+//!
+//! let model: LlamaConfig = serde_json::from_str(
+//!     r#"{"vocab_size": 256, "hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2,
+//!         "num_attention_heads": 2, "tie_word_embeddings": true}"#,
+//! )?;
+//! let mut config = TrainerConfig::new(model, 8, 16);
+//! config.threads = Some(1);
+//! config.optimizer.lr = 3e-3;
+//! config.optimizer.clip_norm = Some(1.0);
+//!
+//! let text = "How much wood would a woodchuck chuck? ".repeat(50);
+//! let corpus = Corpus::from_bytes(text.into_bytes(), 0.2)?;
+//! let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+//!
+//! let mut losses = Vec::new();
+//! trainer.run(20, &mut [], |report| losses.push(report.loss))?;
+//! assert!(losses[19] < losses[0]);
+//!
+//! // What a probe does, which would be among the callbacks of `run`:
+//! trainer.probe_on_validation(16)?;
+//! let gradient = trainer.gradient()?;
+//! assert_eq!(gradient.tensors.len(), trainer.shards().len());
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! # Not there yet
+//! Mixed precision, checkpoints, gathering a block while its predecessor runs, GPUs. They are coming; the
+//! parts of the crate are shaped for them.
 
 pub mod config;
 pub mod data;

@@ -77,7 +77,7 @@ fn sharded_gradient_of_a_million_parameters_on_one_rank() {
             buffers.clear();
             engine.accumulate_gradient(&group, &batch, scale, false, &mut buffers).unwrap();
         });
-        time(3, &mut || drop(engine.loss_sum(&group, &batch, false).unwrap()));
+        time(3, &mut || assert!(engine.loss_sum(&group, &batch, false).unwrap() > 0.0));
     }
     println!("{} parameters, 8 x 128 tokens, f32, 1 thread", engine.model().parameter_count());
     for (name, time) in ["whole graph", "recomputed", "sharded", "loss alone"].iter().zip(least) {

@@ -146,7 +146,7 @@ fn a_bad_token_is_an_error_that_says_where() {
     let group = ProcessGroup::single();
     let engine = engine(&config(false, 0.0, Dtype::F32));
     let mut batch = batch(0);
-    batch.inputs = batch.inputs + 300;
+    batch.inputs += 300;
     let error = engine.loss_sum(&group, &batch, false).unwrap_err().to_string();
     assert!(error.contains("rank 0") && error.contains("block `embed`"), "{error}");
     assert_eq!(engine.parameters().meter().live_blocks(), 0, "nothing stays gathered after an error");

@@ -246,7 +246,8 @@ fn a_bad_batch_on_one_rank_is_an_error_on_all() {
     on_ranks(&[1, 2], |group| {
         let rank = group.rank();
         let mut trainer = Trainer::new(config(false, 0.0, Dtype::F32), group, text()).unwrap();
-        let cases: [(&str, fn(ProbeBatch) -> ProbeBatch); 4] = [
+        type Spoil = fn(ProbeBatch) -> ProbeBatch;
+        let cases: [(&str, Spoil); 4] = [
             ("257", |batch| ProbeBatch { inputs: batch.inputs.fill(257), ..batch }),
             ("-1", |batch| ProbeBatch { labels: batch.labels.fill(-1), ..batch }),
             ("Int64", |batch| ProbeBatch { inputs: batch.inputs.to_kind(tch::Kind::Int), ..batch }),

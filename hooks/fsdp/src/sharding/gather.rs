@@ -116,7 +116,6 @@ impl Gathered {
 
     /// The parameters in the order that [`Llama::run`](crate::model::Llama::run) takes, views of the
     /// gathered buffers.
-    #[must_use]
     pub fn parameters(&self) -> &[Tensor] {
         &self.parameters
     }
