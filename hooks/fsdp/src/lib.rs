@@ -16,7 +16,7 @@
 //! │ │ │ backward, last block first: all-gather ── run again ── gradients ── free     2 n_b + Σ x + │
 //! │ │ │                             reduce-scatter, added to g          one block's activations    │
 //! │ │ callbacks: on_before_optimizer_step        g is live; a probe here takes n/W more            │
-//! │ │ all-reduce of (loss, |g|²) ── clip ── AdamW on the shards                 3 n_b/W            │
+//! │ │ all-reduce of (loss, |g|²) ── clip ── AdamW on the shards                 2 n_b/W            │
 //! │ │ callbacks: on_step_end                     g is free: a probe's gradients go there           │
 //! │ callbacks: on_train_end      (on_exception, where something fails)                             │
 //! └────────────────────────────────────────────────────────────────────────────────────────────────┘

@@ -278,3 +278,13 @@ fn a_batch_that_ranks_cannot_share_equally_is_refused() {
     assert!(error.contains("`batch_size`") && error.contains('9') && error.contains('2'), "{error}");
     config.validate(3).unwrap();
 }
+
+#[test]
+fn ranks_with_different_configurations_are_refused() {
+    on_ranks(&[2], |group| {
+        let mut config = config(false, 0.0, Dtype::F32);
+        config.seed = group.rank() as u64;
+        let error = Trainer::new(config, group, text()).unwrap_err().to_string();
+        assert!(error.contains("different configurations"), "{error}");
+    });
+}

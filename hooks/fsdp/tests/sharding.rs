@@ -104,3 +104,38 @@ fn writing_to_a_shard_changes_the_model_and_padding_is_never_seen() {
         assert_eq!(count[0], parameters);
     });
 }
+
+/// A line of `/proc/self/status`, in bytes.
+#[cfg(target_os = "linux")]
+fn memory(key: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    1024 * line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_step_takes_memory_for_a_few_blocks_and_not_for_the_model() {
+    on_ranks(&[2], |group| {
+        let mut config = config(false, 0.0, Dtype::F32);
+        config.model.hidden_size = 320;
+        config.model.intermediate_size = 640;
+        config.model.num_hidden_layers = 24;
+        config.gradient_accumulation = 1;
+        config.batch_size = 2;
+        let mut trainer = Trainer::new(config, group, text()).unwrap();
+        trainer.probe_on_validation(2).unwrap();
+        let block = 4 * trainer.engine().parameters().layouts()[1].padded();
+        let model = 4 * trainer.parameter_count() as usize;
+        let before = memory("VmRSS:");
+        for _ in 0..2 {
+            trainer.step().unwrap();
+            trainer.gradient().unwrap();
+        }
+        // Gradient and moments, half of the model each, are touched for the first time. Whatever is
+        // gathered would come on top of it if it stayed: 24 blocks.
+        let growth = memory("VmHWM:") - before;
+        let blocks = (growth as f64 - 1.5 * model as f64) / block as f64;
+        assert!(blocks < 14.0, "the shards and {blocks} blocks of {block} bytes each");
+    });
+}

@@ -57,12 +57,7 @@ fn any_number_of_ranks_trains_like_a_plain_unsharded_loop() {
                 let report = trainer.step().unwrap();
                 let at = format!("{name}: step {step}");
                 assert_close(report.loss, curve.losses[step as usize], accuracy, &format!("{at}: loss"));
-                assert_close(
-                    report.grad_norm,
-                    curve.norms[step as usize],
-                    20.0 * accuracy,
-                    &format!("{at}: norm"),
-                );
+                assert_close(report.grad_norm, curve.norms[step as usize], accuracy, &format!("{at}: norm"));
                 tokens += 2 * 12 * 16;
                 assert_eq!((report.step, report.tokens), (step, tokens));
             }
@@ -72,7 +67,7 @@ fn any_number_of_ranks_trains_like_a_plain_unsharded_loop() {
                 for value in values(&trainer.full_parameter(&parameter).unwrap()) {
                     let error = (value - curve.parameters[checked]).abs();
                     // Parameters are of size 0.1 to 1.
-                    assert!(error < 50.0 * accuracy, "{name}: {parameter} is off by {error:e}");
+                    assert!(error < accuracy, "{name}: {parameter} is off by {error:e}");
                     checked += 1;
                 }
             }

@@ -8,6 +8,14 @@ use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Kind, Tensor, with_grad};
 
+/// What stays the same throughout a backward pass.
+struct Pass<'a> {
+    group: &'a ProcessGroup,
+    batch: &'a Batch,
+    scale: f64,
+    dropout: bool,
+}
+
 impl Engine {
     /// The sum of this rank's losses, and `∇ Σ_ranks scale · (sum of losses)` added to `gradients`.
     ///
@@ -28,24 +36,23 @@ impl Engine {
         let mut masks = Masks::new(self.draws(dropout), group.rank(), self.model.device());
         let inputs = self.block_inputs(group, batch, dropout, &mut masks)?;
         let mut end = masks.split_end();
-        let loss = self.backward(group, batch, inputs, scale, dropout, &mut masks, gradients);
+        let pass = Pass { group, batch, scale, dropout };
+        let loss = self.backward(&pass, inputs, &mut masks, gradients);
         // On an error, too, the stream goes on from where the forward pass had left it.
         let rewound = end.rewind();
         let loss = loss?;
         rewound.map(|()| loss)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the state of one pass, used here only")]
+    /// From the head to the first block; `inputs` are the blocks' inputs, which are freed on the way.
     fn backward(
         &self,
-        group: &ProcessGroup,
-        batch: &Batch,
+        pass: &Pass<'_>,
         mut inputs: Vec<Tensor>,
-        scale: f64,
-        dropout: bool,
         masks: &mut Masks,
         gradients: &mut GradientShards,
     ) -> Result<f64> {
+        let &Pass { group, batch, scale, dropout } = pass;
         let head = self.head();
         let (mut loss, mut output_gradient) = (0.0, None);
         for block in (0..=head).rev() {
@@ -61,11 +68,12 @@ impl Engine {
             let (output, seed) = match output_gradient.take() {
                 Some(seed) => (output, seed),
                 None => {
-                    let (sum, seed) = self.loss_and_seed(&output, batch, scale)?;
+                    let (sum, seed) = self.loss_and_seed(output, batch, scale)?;
                     loss = sum.f_double_value(&[]).at(group.rank(), || "the loss")?;
                     (sum, seed)
                 }
             };
+            // Freed before the reduce-scatter: the output's graph, and with it all uses of the parameters.
             let mut block_gradients = self.differentiate(block, &output, &seed, &input, &gathered)?;
             drop((output, seed, gathered));
             if block > 0 && !block_gradients.is_empty() {
@@ -87,10 +95,11 @@ impl Engine {
             .at(self.parameters.rank(), || format!("the input of block `{}`", self.block_name(block)))
     }
 
-    /// The sum of losses of the head's output, and the gradient with which it starts.
-    fn loss_and_seed(&self, logits: &Tensor, batch: &Batch, scale: f64) -> Result<(Tensor, Tensor)> {
+    /// The sum of losses of the head's output, and the gradient with which it starts. Takes the logits,
+    /// since their graph would keep the gathered parameters alive.
+    fn loss_and_seed(&self, logits: Tensor, batch: &Batch, scale: f64) -> Result<(Tensor, Tensor)> {
         let compute = || {
-            let sum = with_grad(|| cross_entropy_sum(logits, &batch.labels))?;
+            let sum = with_grad(|| cross_entropy_sum(&logits, &batch.labels))?;
             Ok((sum, scalar(scale, Kind::Double, logits.device())?))
         };
         compute().at(self.parameters.rank(), || "the loss")

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::{Llama, hash};
 use crate::optimizer::AdamW;
 use crate::sharding::{GatherMeter, GradientShards, ShardedParameters, split_shards};
-use hessian_probe::Shard;
+use hessian_probe::{ReduceOp, Shard};
 use hessian_probe_c10d::{ProcessGroup, generator};
 use probe::Probe;
 use tch::{Device, Tensor};
@@ -41,10 +41,11 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// The run of `config` on the ranks of `group`, with data from `source`. Does not communicate.
+    /// The run of `config` on the ranks of `group`, with data from `source`. Collective: ranks make sure
+    /// that they have the same configuration, since slices of different models would not be noticed.
     ///
     /// # Errors
-    /// [`Config`](Error::Config), [`Data`](Error::Data) (more tokens than the model's vocabulary),
+    /// [`Config`](Error::Config), [`Communication`](Error::Communication), [`Data`](Error::Data) (more tokens than the model's vocabulary),
     /// [`Torch`](Error::Torch) when memory is short.
     pub fn new(
         config: TrainerConfig,
@@ -53,6 +54,7 @@ impl Trainer {
     ) -> Result<Self> {
         let (rank, world_size) = (group.rank(), group.world_size());
         config.validate(world_size)?;
+        agree(&config, &group)?;
         if source.vocab_size() > config.model.vocab_size {
             return Err(Error::Data(format!(
                 "it has {} different tokens, but model.vocab_size = {}",
@@ -192,6 +194,19 @@ impl Trainer {
             source: Box::new(source),
         })
     }
+}
+
+/// Compares a hash of the configuration, but for the threads, which may differ.
+fn agree(config: &TrainerConfig, group: &ProcessGroup) -> Result<()> {
+    let text = format!("{:?}", TrainerConfig { threads: None, ..config.clone() });
+    // The upper 52 bits are exact as f64.
+    let mine = (text.bytes().fold(0, |state, byte| hash(state, byte.into())) >> 12) as f64;
+    let mut range = [mine, -mine];
+    step::reduce(group, &mut range, ReduceOp::Max, "comparing configurations")?;
+    if range[0] == -range[1] {
+        return Ok(());
+    }
+    Err(Error::config("*", format!("rank {}: the ranks have different configurations", group.rank())))
 }
 
 impl std::fmt::Debug for Trainer {
