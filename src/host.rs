@@ -23,6 +23,24 @@ pub struct Shard {
     pub replicated: bool,
 }
 
+impl Shard {
+    /// Shards of a model that every rank holds whole (`replicated`), or that a single process does: all of
+    /// each parameter, in the order given, which must be equal on all ranks. The block is the name up to
+    /// its last dot.
+    pub fn whole(parameters: impl IntoIterator<Item = (String, Tensor)>, replicated: bool) -> Vec<Self> {
+        let mut end = 0;
+        parameters
+            .into_iter()
+            .map(|(name, tensor)| {
+                let global_offset = end;
+                end += tensor.numel() as u64;
+                let block = name.rsplit_once('.').map_or("", |(block, _)| block).to_owned();
+                Self { name, block, tensor, global_offset, replicated }
+            })
+            .collect()
+    }
+}
+
 /// The probe loss and its gradient at the parameters' present values.
 #[derive(Debug)]
 pub struct Gradient {

@@ -104,7 +104,9 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
-/// When to probe, as configured.
+/// When to probe, as configured. Steps are those that the loop passes to
+/// [`on_step_end`](crate::Callback::on_step_end), taken at face value: with `every = 50` a probe follows
+/// steps 0, 50, 100, …
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
@@ -126,14 +128,162 @@ pub struct ScheduleConfig {
 
 impl ScheduleConfig {
     pub(crate) fn validate(&self) -> Result<()> {
-        if let Some(every) = self.every
-            && every.is_zero()
-        {
+        if self.every.is_some_and(Duration::is_zero) {
             return Err(Error::config(
                 "schedule.every",
                 "must be more than 0; leave it out for no regular probes",
             ));
         }
+        if let (Some(Duration::Steps(start)), Some(Duration::Steps(stop))) = (self.start, self.stop)
+            && stop <= start
+        {
+            return Err(Error::config(
+                "schedule.stop",
+                format!("{stop} is not after schedule.start = {start}"),
+            ));
+        }
         Ok(())
+    }
+
+    /// Checks that the loop tells what the durations refer to.
+    pub(crate) fn validate_for(&self, progress: &Progress) -> Result<()> {
+        let named = [("every", self.every), ("start", self.start), ("stop", self.stop)];
+        let at = self.at.iter().map(|&duration| ("at", Some(duration)));
+        for (key, duration) in named.into_iter().chain(at) {
+            let missing = match duration {
+                Some(Duration::Share(_)) if progress.total_steps.is_none() => "the length of the training",
+                Some(Duration::Tokens(_)) if progress.tokens.is_none() => "the number of tokens",
+                _ => continue,
+            };
+            let reason = format!(
+                "\"{}\" needs {missing}, which this loop does not tell",
+                duration.unwrap_or(Duration::Steps(0))
+            );
+            return Err(Error::config(format!("schedule.{key}"), reason));
+        }
+        Ok(())
+    }
+
+    /// Whether a probe is due after `step`, `previous_tokens` being the count at the call before.
+    pub(crate) fn is_due(&self, step: u64, progress: &Progress, previous_tokens: u64) -> bool {
+        let tokens = progress.tokens.unwrap_or(0);
+        let clock = Clock { step, total: progress.total_steps.unwrap_or(0), tokens, previous_tokens };
+        let regular = self.every.is_some_and(|every| {
+            self.start.is_none_or(|start| clock.has_reached(start))
+                && !self.stop.is_some_and(|stop| clock.has_reached(stop))
+                && clock.is_multiple(every, self.start)
+        });
+        regular || self.at.iter().any(|&at| clock.is_at(at))
+    }
+}
+
+/// Where the training stands.
+struct Clock {
+    step: u64,
+    total: u64,
+    tokens: u64,
+    previous_tokens: u64,
+}
+
+impl Clock {
+    /// A duration in steps, unless it is in tokens.
+    fn steps(&self, duration: Duration) -> Option<u64> {
+        match duration {
+            Duration::Steps(steps) => Some(steps),
+            Duration::Share(share) => Some((share * self.total as f64).round() as u64),
+            Duration::Tokens(_) => None,
+        }
+    }
+
+    fn has_reached(&self, point: Duration) -> bool {
+        match point {
+            Duration::Tokens(tokens) => self.tokens >= tokens,
+            _ => self.steps(point).is_some_and(|steps| self.step >= steps),
+        }
+    }
+
+    fn is_multiple(&self, every: Duration, start: Option<Duration>) -> bool {
+        match every {
+            Duration::Tokens(every) => self.tokens / every > self.previous_tokens / every,
+            _ => {
+                let start = start.and_then(|start| self.steps(start)).unwrap_or(0);
+                let every = self.steps(every).unwrap_or(1).max(1);
+                self.step.checked_sub(start).is_some_and(|since| since % every == 0)
+            }
+        }
+    }
+
+    fn is_at(&self, point: Duration) -> bool {
+        match point {
+            Duration::Tokens(at) => self.previous_tokens < at && at <= self.tokens,
+            // The whole training ends with the step before its number of steps.
+            Duration::Share(_) => {
+                self.steps(point).is_some_and(|at| self.step == at.min(self.total.saturating_sub(1)))
+            }
+            Duration::Steps(at) => self.step == at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProbeConfig;
+
+    fn due(toml: &str, progress: impl Fn(u64) -> Progress) -> Vec<u64> {
+        let schedule = ProbeConfig::from_toml_str(&format!("[schedule]\n{toml}")).unwrap().schedule;
+        let mut previous = 0;
+        (0..100)
+            .filter(|&step| {
+                let progress = progress(step);
+                schedule.validate_for(&progress).unwrap();
+                let due = schedule.is_due(step, &progress, previous);
+                previous = progress.tokens.unwrap_or(0);
+                due
+            })
+            .collect()
+    }
+
+    #[test]
+    fn steps_shares_and_tokens_fall_where_they_should() {
+        let plain = |_| Progress::default();
+        assert_eq!(due("every = 30", plain), [0, 30, 60, 90]);
+        assert_eq!(due("every = \"30ba\"\nstart = 5\nstop = 65", plain), [5, 35]);
+        assert_eq!(due("at = [3, \"7ba\"]", plain), [3, 7]);
+        assert!(due("", plain).is_empty());
+        let length = |_| Progress { total_steps: Some(100), tokens: None };
+        assert_eq!(due("every = \"0.25dur\"", length), [0, 25, 50, 75]);
+        assert_eq!(due("at = [\"1dur\", \"0.5dur\"]", length), [50, 99]);
+        assert_eq!(due("every = \"0.001dur\"\nstop = 3", length), [0, 1, 2]);
+        let tokens = |step| Progress { total_steps: None, tokens: Some((step + 1) * 300) };
+        assert_eq!(due("every = \"1e4tok\"", tokens), [33, 66, 99]);
+        assert_eq!(due("every = \"1e4tok\"\nstart = \"15000tok\"", tokens), [66, 99]);
+        assert_eq!(due("at = [\"600tok\", \"601tok\"]", tokens), [1, 2]);
+    }
+
+    #[test]
+    fn a_duration_that_the_loop_cannot_tell_is_an_error_that_names_the_key() {
+        for (toml, key) in [("every = \"0.1dur\"", "schedule.every"), ("at = [\"1e6tok\"]", "schedule.at")] {
+            let config = ProbeConfig::from_toml_str(&format!("[schedule]\n{toml}")).unwrap();
+            let error = config.schedule.validate_for(&Progress::default()).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_and_written_alike() {
+        for (text, duration) in [
+            ("500ba", Duration::Steps(500)),
+            ("0.1dur", Duration::Share(0.1)),
+            ("1e9tok", Duration::Tokens(1_000_000_000)),
+            ("12", Duration::Steps(12)),
+        ] {
+            let read: Duration = text.parse().unwrap();
+            assert_eq!(read, duration);
+            assert_eq!(read.to_string().parse::<Duration>().unwrap(), duration);
+        }
+        for bad in ["", "ba", "-1ba", "1.5ba", "1.5dur", "infdur", "nantok", "1e99tok", "3 weeks"] {
+            assert!(bad.parse::<Duration>().is_err(), "{bad}");
+        }
     }
 }

@@ -1,5 +1,14 @@
 //! From Lanczos matrices to statistics with errors.
+//!
+//! - [`quadrature()`]: nodes and weights from a run;
+//! - [`Statistics`]: what the quadratures of all probe vectors say about H;
+//! - [`Snapshot`]: the record of one probe.
 
+mod estimate;
+mod quadrature;
 mod snapshot;
+mod statistics;
 
+pub use quadrature::quadrature;
 pub use snapshot::{Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved};
+pub use statistics::Statistics;

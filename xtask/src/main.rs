@@ -1,2 +1,78 @@
-//! Commands of the repository.
-fn main() {}
+//! Commands of the repository, started as `cargo xtask COMMAND`.
+//!
+//! Only the standard library is used, so that this builds in seconds on a machine that has no
+//! libtorch yet: getting it is the first of our tasks.
+//!
+//! - [`setup`]: a C++ compiler is there; libtorch into `.torch`, Python for the tests into `.venv`
+//! - [`demo`], [`mod@test`], [`mod@bench`]: the commands, each of which does the set-up first
+//! - [`workspace`]: where things lie; how cargo is called
+//! - [`process`]: runs other programs, says which, and how long they took
+//! - [`failure`]: what people read when something fails
+
+mod bench;
+mod demo;
+mod failure;
+mod process;
+mod setup;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use failure::{Failure, Result};
+use workspace::Workspace;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND [ARGUMENTS]
+
+Commands:
+  setup            get what the others need: libtorch into .torch, a Python environment into .venv
+  demo [ARGS]      train a small language model over 2 ranks with a probe; ARGS go to the demo
+  test [STEPS]     all checks, or only the named ones: fmt, clippy, test, doc
+  bench [ARGS]     what a probe costs; ARGS go to the benchmark
+  help             this text
+
+demo, test and bench do the set-up themselves; it takes no time once it is done.
+
+Environment:
+  LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
+                         LIBTORCH_USE_PYTORCH=1, or LIBTORCH_LIB with LIBTORCH_INCLUDE, do the same
+  HESSIAN_PROBE_PYTHON   your own Python with tensorboard: no .venv is made
+";
+
+fn main() -> ExitCode {
+    match dispatch(std::env::args_os().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Task(message)) => {
+            eprintln!("\nerror: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: Vec<OsString>) -> Result<()> {
+    let Some((command, arguments)) = arguments.split_first() else {
+        return Err(Failure::Usage("which command?".into()));
+    };
+    match command.to_str() {
+        Some("setup") => match arguments.first() {
+            None => setup::prepare(&Workspace::find()?).map(|_| ()),
+            Some(argument) => {
+                Err(Failure::Usage(format!("setup takes no argument, but got `{}`", argument.display())))
+            }
+        },
+        Some("demo") => demo::run(&Workspace::find()?, arguments),
+        Some("test") => test::run(&Workspace::find()?, arguments),
+        Some("bench") => bench::run(&Workspace::find()?, arguments),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(Failure::Usage(format!("no command `{}`", command.display()))),
+    }
+}

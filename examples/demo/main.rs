@@ -1,0 +1,99 @@
+//! Trains a byte-level language model of about a million parameters on Rust sources, sharded over two
+//! ranks, and watches its Hessian. `cargo xtask demo` runs it; under torchrun it takes the ranks from there.
+
+mod display;
+
+use clap::Parser;
+use display::Display;
+use hessian_probe::{HessianProbe, ProbeConfig};
+use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
+use hessian_probe_fsdp::{
+    Attention, Corpus, CorpusConfig, LearningRate, LlamaConfig, Trainer, TrainerConfig,
+};
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a rank waits for another.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+#[command(name = "demo", about = "Train a small language model over FSDP ranks and watch its Hessian")]
+struct Arguments {
+    /// Ranks to start (ignored under torchrun, which has started them)
+    #[arg(long, default_value_t = 2)]
+    ranks: usize,
+    /// Optimizer steps
+    #[arg(long, default_value_t = 300)]
+    steps: u64,
+    /// A directory with .rs files to train on [default: the sources of this build's dependencies]
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// The probe's configuration
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/probe.toml"))]
+    probe: PathBuf,
+    /// A directory for the logs, in place of the configuration's
+    #[arg(long)]
+    logdir: Option<PathBuf>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    if is_launched() {
+        return train(&arguments);
+    }
+    Ok(Launcher::new(arguments.ranks).output(Output::Inherited).run()?.into_result()?)
+}
+
+/// One rank.
+fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let group = ProcessGroup::from_env(TIMEOUT)?;
+    let display = Display::new(group.rank(), arguments.steps);
+
+    let mut config = ProbeConfig::from_toml(&arguments.probe)?;
+    if let Some(directory) = &arguments.logdir {
+        config.log.dir.clone_from(directory);
+    }
+    let mut probe = HessianProbe::new(config)?;
+
+    let corpus = Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(dependencies, Ok)?))?;
+    let mut trainer = Trainer::new(training(arguments.steps), group, corpus)?;
+    trainer.probe_on_validation(8)?;
+    display.model(&trainer);
+
+    let started = Instant::now();
+    trainer.run(arguments.steps, &mut [&mut probe], |report| display.step(report))?;
+    display.end(probe.config(), started.elapsed())
+}
+
+fn training(steps: u64) -> TrainerConfig {
+    let model = LlamaConfig {
+        vocab_size: 256,
+        hidden_size: 128,
+        intermediate_size: 384,
+        num_hidden_layers: 5,
+        num_attention_heads: 4,
+        num_key_value_heads: Some(2),
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e4,
+        tie_word_embeddings: true,
+        max_position_embeddings: 128,
+        initializer_range: 0.02,
+        dropout: 0.0,
+        attention: Attention::Sdpa,
+    };
+    let mut config = TrainerConfig::new(model, 8, 128);
+    config.optimizer.lr = 3e-3;
+    config.optimizer.clip_norm = Some(1.0);
+    config.schedule = LearningRate::Cosine { warmup_steps: 20, total_steps: steps, min_ratio: 0.1 };
+    config
+}
+
+/// Where Cargo keeps the sources of dependencies: text that every machine that built this has.
+fn dependencies() -> Result<PathBuf, Box<dyn Error>> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let sources = home.map(|home| home.join("registry/src")).filter(|sources| sources.is_dir());
+    sources
+        .ok_or_else(|| "no sources under Cargo's registry; name a directory with .rs files by --text".into())
+}

@@ -1,0 +1,207 @@
+//! The Lanczos recurrence.
+//!
+//! w = Hq_j; α_j = q_jᵀw; w ← w − α_j q_j − β_{j−1} q_{j−1}; reorthogonalise; β_j = ‖w‖; q_{j+1} = w/β_j.
+//! T has α on its diagonal and β beside it: T = QᵀHQ, and HQ = QT + β_m q_{m+1} e_mᵀ.
+//!
+//! Reorthogonalisation is classical Gram-Schmidt over the stored basis, one matrix-vector product and
+//! one all_reduce a pass. A second pass follows where the first cancelled, that is, where the norm
+//! fell below 1/√2 of itself (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30 (1976)): twice is enough.
+
+use crate::config::Reorthogonalize;
+use crate::error::Result;
+use crate::krylov::basis::Basis;
+use crate::sharded::layout::Layout;
+use crate::sharded::sums;
+use crate::sharded::vector::number;
+use tch::{TchError, Tensor};
+
+/// What is known of one product besides the vector itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Product {
+    /// The vector that was written holds Hq / `scale`: the factor is applied in a pass that happens anyway.
+    pub scale: f64,
+    /// qᵀHq.
+    pub alpha: f64,
+    /// ‖Hq‖.
+    pub norm: f64,
+    /// The predicted norm of the product's error.
+    pub error: f64,
+}
+
+/// A symmetric operator on sharded vectors.
+pub trait Operator {
+    /// How vectors are spread over ranks.
+    fn layout(&self) -> &Layout;
+
+    /// Writes Hq, up to a factor, to `target`, for the unit vector q which is number `index` of its
+    /// run. `expected_norm` is a guess of ‖Hq‖, where there is one. Collective.
+    ///
+    /// # Errors
+    /// As the operator says.
+    fn apply(
+        &mut self,
+        index: usize,
+        q: &Tensor,
+        expected_norm: Option<f64>,
+        target: &mut Tensor,
+    ) -> Result<Product>;
+
+    /// The sums of `len` local values over ranks. A local failure, here or
+    /// [deferred](Self::defer) before, becomes an error on every rank.
+    ///
+    /// # Errors
+    /// When a rank failed or is lost.
+    fn sum(
+        &mut self,
+        during: &'static str,
+        len: usize,
+        local: Result<Vec<f64>, TchError>,
+    ) -> Result<Vec<f64>>;
+
+    /// Keeps a local failure until the next [`sum`](Self::sum): a rank that stopped at once would leave
+    /// the others waiting in it.
+    fn defer(&mut self, during: &'static str, local: Result<(), TchError>);
+}
+
+/// The settings of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanczos {
+    /// m, at most n.
+    pub steps: usize,
+    /// Against which vectors to orthogonalise.
+    pub reorthogonalize: Reorthogonalize,
+}
+
+/// The result of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LanczosRun {
+    /// The diagonal of T.
+    pub alpha: Vec<f64>,
+    /// The off-diagonal of T and, as its last entry, the coupling β_m to the vector not taken.
+    pub beta: Vec<f64>,
+    /// For each product the predicted norm of its error.
+    pub errors: Vec<f64>,
+    /// The number of steps after which the Krylov space was invariant, if it was: T is then exact.
+    pub breakdown: Option<usize>,
+}
+
+const ORTHOGONALISING: &str = "orthogonalising a Lanczos vector";
+
+impl Lanczos {
+    /// Runs from the unit vector that was committed as the basis' only vector.
+    ///
+    /// # Errors
+    /// As the operator and libtorch report; the same on every rank, or a failure on one and
+    /// [`Error::Peer`] on the others.
+    pub fn run(&self, operator: &mut dyn Operator, basis: &mut Basis, w: &mut Tensor) -> Result<LanczosRun> {
+        let mut run = LanczosRun::default();
+        let mut norm_of_t = 0.0_f64;
+        let mut expected = None;
+        let steps = self.steps.min(usize::try_from(operator.layout().parameters()).unwrap_or(usize::MAX));
+        for j in 0..steps {
+            let q = stored(operator, basis.vector(j))?;
+            let product = operator.apply(j, &q, expected, w)?;
+            let previous = if j == 0 { 0.0 } else { run.beta[j - 1] };
+            let beta = self.orthogonalise(operator, basis, w, j, &product, previous)?;
+            run.alpha.push(product.alpha);
+            run.beta.push(beta);
+            run.errors.push(product.error);
+            norm_of_t = norm_of_t.max(previous + product.alpha.abs() + beta);
+            if is_breakdown(beta, norm_of_t, product.error, operator.layout().vector_roundoff()) {
+                run.breakdown = Some(j + 1);
+                break;
+            }
+            // ‖Hq_{j+1}‖² = β_j² + α_{j+1}² + β_{j+1}²: the first term is known, the others are taken
+            // to be what they were.
+            expected = Some(beta.hypot(product.norm));
+            if j + 1 < steps {
+                operator.defer(ORTHOGONALISING, append(basis, w, beta));
+            }
+        }
+        Ok(run)
+    }
+
+    /// w ← scale·w − α q_j − β q_{j−1}, then against the basis; returns ‖w‖.
+    fn orthogonalise(
+        &self,
+        operator: &mut dyn Operator,
+        basis: &Basis,
+        w: &mut Tensor,
+        j: usize,
+        product: &Product,
+        previous: f64,
+    ) -> Result<f64> {
+        operator.defer(ORTHOGONALISING, recur(basis, w, j, product, previous));
+        let full = !matches!(self.reorthogonalize, Reorthogonalize::None);
+        let (mut coefficients, squared) = project(operator, basis, w, full)?;
+        if !full {
+            return Ok(squared.sqrt());
+        }
+        let mut squared = squared;
+        for last_pass in [false, true] {
+            operator.defer(ORTHOGONALISING, basis.subtract(w, &coefficients));
+            let removed: f64 = coefficients.iter().map(|c| c * c).sum();
+            let remaining = (squared - removed).max(0.0);
+            // Pythagoras gives the new norm to full accuracy unless most of the vector was removed.
+            if last_pass || remaining >= 0.5 * squared {
+                return Ok(remaining.sqrt());
+            }
+            (coefficients, squared) = project(operator, basis, w, true)?;
+        }
+        Ok(squared.sqrt())
+    }
+}
+
+/// A basis vector that must be there; the same on every rank.
+fn stored(operator: &mut dyn Operator, vector: Result<Tensor, TchError>) -> Result<Tensor> {
+    match vector {
+        Ok(vector) => Ok(vector),
+        Err(error) => {
+            let shown = TchError::Shape(error.to_string());
+            operator.defer(ORTHOGONALISING, Err(error));
+            operator.sum(ORTHOGONALISING, 0, Err(shown)).and(Ok(Tensor::new()))
+        }
+    }
+}
+
+/// The three-term recurrence.
+fn recur(basis: &Basis, w: &mut Tensor, j: usize, product: &Product, previous: f64) -> Result<(), TchError> {
+    let _no_grad = tch::no_grad_guard();
+    if product.scale != 1.0 {
+        let _ = w.f_mul_(&number(product.scale, w)?)?;
+    }
+    let _ = w.f_addcmul_(&basis.vector(j)?, &number(-product.alpha, w)?)?;
+    if j > 0 {
+        let _ = w.f_addcmul_(&basis.vector(j - 1)?, &number(-previous, w)?)?;
+    }
+    Ok(())
+}
+
+/// The basis coefficients of w where `full` (else none), and ‖w‖²: one all_reduce.
+fn project(operator: &mut dyn Operator, basis: &Basis, w: &Tensor, full: bool) -> Result<(Vec<f64>, f64)> {
+    let local = || {
+        let mut values = if full { basis.coefficients(w)? } else { Vec::new() };
+        values.push(sums::norm_squared(operator.layout(), w)?);
+        Ok(values)
+    };
+    let local = local();
+    let len = if full { basis.stored() } else { 0 } + 1;
+    let mut values = operator.sum(ORTHOGONALISING, len, local)?;
+    let squared = values.pop().unwrap_or(0.0);
+    Ok((values, squared))
+}
+
+/// q_{j+1} = w/β.
+fn append(basis: &mut Basis, w: &Tensor, beta: f64) -> Result<(), TchError> {
+    let _no_grad = tch::no_grad_guard();
+    let row = basis.next_row()?;
+    let _ = w.f_mul_out(&row, &number(beta.recip(), w)?)?;
+    basis.commit();
+    Ok(())
+}
+
+/// Whether the Krylov space is invariant: β is rounding of the vectors, or the noise of a product
+/// that itself stands clear of noise. (Where noise is of the size of T, a small β says nothing.)
+fn is_breakdown(beta: f64, norm_of_t: f64, error: f64, roundoff: f64) -> bool {
+    beta <= 64.0 * roundoff * norm_of_t || (beta <= error && error <= 0.05 * norm_of_t)
+}

@@ -1,0 +1,87 @@
+//! Records for unit tests.
+
+use super::record::{Record, Session, Skipped};
+use crate::spectrum::{
+    Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
+};
+
+pub(super) fn session(start_step: u64) -> Record {
+    Record::Session(Session {
+        start_step,
+        world_size: 2,
+        parameters: 1_000_000,
+        config: "[slq]\nsteps = 20\n".into(),
+    })
+}
+
+pub(super) fn skipped(step: u64, reason: &str) -> Record {
+    Record::Skipped(Skipped { step, reason: reason.into() })
+}
+
+pub(super) fn snapshot_record(step: u64) -> Record {
+    Record::Snapshot(Box::new(snapshot(step)))
+}
+
+/// Two probes that see a bulk at zero, a little below it, and one outlier of weight 10⁻⁶.
+pub(super) fn snapshot(step: u64) -> Snapshot {
+    let estimate = |mean: f64| Estimate { mean, standard_error: Some(mean.abs() / 10.0) };
+    let probe = |index| ProbeRecord {
+        index,
+        alpha: vec![0.0, 1.0, 12.0],
+        beta: vec![0.5, 0.25, 1e-3],
+        nodes: vec![-0.1, 1e-4, 12.5],
+        weights: vec![0.25, 0.749_999, 1e-6],
+        residuals: vec![1e-3, 1e-3, 1e-9],
+        hvp_errors: vec![1e-3, 1e-3, 1e-3],
+        breakdown: None,
+    };
+    Snapshot {
+        version: SNAPSHOT_VERSION,
+        step,
+        unix_time: 1_700_000_000.5,
+        world_size: 2,
+        parameters: 1_000_000,
+        tokens: Some(4096),
+        seed: 17,
+        loss: 2.5,
+        gradient_norm: 0.75,
+        parameter_norm: 31.0,
+        lambda_max: Extreme { value: 12.5, residual: 1.001e-3, lanczos_residual: 1e-6, hvp_error: 1e-3 },
+        lambda_min: Extreme { value: -0.1, residual: 2e-3, lanczos_residual: 1e-3, hvp_error: 1e-3 },
+        trace: estimate(150.0),
+        mean_eigenvalue: estimate(1.5e-4),
+        frobenius_norm: estimate(20.0),
+        negative_share: estimate(0.25),
+        negative_share_resolved: estimate(0.2),
+        effective_rank: Some(estimate(56.0)),
+        stable_rank: Some(estimate(2.6)),
+        spectral_entropy: Some(estimate(3.0)),
+        unresolved: Unresolved { floor: 1e-3, mass: estimate(0.75) },
+        probes: vec![probe(0), probe(1)],
+        hvp: HvpReport {
+            forward: 5,
+            central: 1,
+            redone: 1,
+            step_min: 1e-3,
+            step_max: 2e-3,
+            predicted_error_median: 1e-4,
+            predicted_error_worst: 1e-3,
+            parity_median: 0.01,
+            parity_worst: 0.02,
+            rounding_worst: 1e-5,
+            gradient_noise: 1e-7,
+            gradient_repeats: Some(true),
+        },
+        cost: Cost {
+            seconds: 1.5,
+            gradient_seconds: 1.25,
+            communication_seconds: 0.125,
+            gradients: 9,
+            calibration_gradients: 2,
+            all_reduces: 14,
+            reduced_values: 28,
+            basis_bytes: 8_000_000,
+            vector_bytes: 16_000_000,
+        },
+    }
+}

@@ -1,0 +1,134 @@
+//! The charts of TensorBoard's *Custom Scalars* tab, as its `layout.proto` numbers the fields.
+//!
+//! ```text
+//! Layout                 1 version: int32   2 category: repeated Category
+//! Category               1 title: string   2 chart: repeated Chart
+//! Chart                  1 title: string   one of: 2 multiline, 3 margin: message
+//! MultilineChartContent  1 tag: repeated string (regular expressions)
+//! MarginChartContent     1 series: repeated Series
+//! Series                 1 value: string   2 lower: string   3 upper: string (tags)
+//! ```
+
+use super::proto::Message;
+use super::scalars::band;
+
+/// The tag under which the plugin looks for its layout.
+pub(super) const TAG: &str = "custom_scalars__config__";
+
+enum Chart {
+    /// Statistics, each as a line within its band.
+    Margin(&'static [&'static str]),
+    /// Tags, each as a line.
+    Lines(&'static [&'static str]),
+}
+
+type Category = (&'static str, &'static [(&'static str, Chart)]);
+
+const CATEGORIES: [Category; 3] = [
+    (
+        "Curvature",
+        &[
+            ("largest eigenvalue ± residual", Chart::Margin(&["lambda_max"])),
+            ("smallest eigenvalue ± residual", Chart::Margin(&["lambda_min"])),
+            ("trace ± standard error", Chart::Margin(&["trace"])),
+            ("Frobenius norm ± standard error", Chart::Margin(&["frobenius_norm"])),
+            ("mean eigenvalue ± standard error", Chart::Margin(&["mean_eigenvalue"])),
+            (
+                "share of negative eigenvalues: all, and those beyond the noise",
+                Chart::Margin(&["negative_share", "negative_share_resolved"]),
+            ),
+            ("effective rank ± standard error", Chart::Margin(&["effective_rank"])),
+            ("stable rank ± standard error", Chart::Margin(&["stable_rank"])),
+            ("spectral entropy ± standard error", Chart::Margin(&["spectral_entropy"])),
+        ],
+    ),
+    (
+        "Trust",
+        &[
+            ("share of eigenvalues that the noise hides", Chart::Margin(&["unresolved_mass"])),
+            (
+                "extreme eigenvalues beside the noise",
+                Chart::Lines(&["curvature/lambda_max", "curvature/lambda_min", "curvature/unresolved_floor"]),
+            ),
+            (
+                "relative error of Hessian-vector products",
+                Chart::Lines(&["probe/hvp_relative_error_median", "probe/hvp_relative_error_worst"]),
+            ),
+            ("parity ratio", Chart::Lines(&["probe/parity_ratio_median", "probe/parity_ratio_worst"])),
+            ("finite-difference step", Chart::Lines(&["probe/step_min", "probe/step_max"])),
+            ("noise of a gradient", Chart::Lines(&["probe/gradient_noise"])),
+        ],
+    ),
+    (
+        "Cost",
+        &[
+            (
+                "seconds",
+                Chart::Lines(&["probe/seconds", "probe/gradient_seconds", "probe/communication_seconds"]),
+            ),
+            ("gradients", Chart::Lines(&["probe/gradients", "probe/calibration_gradients"])),
+        ],
+    ),
+];
+
+/// The layout as a message.
+pub(super) fn layout() -> Message {
+    CATEGORIES.iter().fold(Message::new(), |layout, (title, charts)| {
+        let category = charts.iter().fold(Message::new().bytes(1, title), |category, (title, chart)| {
+            let head = Message::new().bytes(1, title);
+            category.message(
+                2,
+                &match chart {
+                    Chart::Lines(tags) => head.message(2, &lines(tags)),
+                    Chart::Margin(names) => head.message(3, &margin(names)),
+                },
+            )
+        });
+        layout.message(2, &category)
+    })
+}
+
+fn lines(tags: &[&str]) -> Message {
+    // Regular expressions: unanchored, `probe/gradients` would draw `probe/gradients_…` as well.
+    tags.iter().fold(Message::new(), |chart, tag| chart.bytes(1, format!("^{tag}$")))
+}
+
+fn margin(names: &[&str]) -> Message {
+    names.iter().fold(Message::new(), |chart, name| {
+        let [value, lower, upper] = band(name);
+        chart.message(1, &Message::new().bytes(1, value).bytes(2, lower).bytes(3, upper))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::fixture;
+    use crate::log::tensorboard::scalars::scalars;
+
+    #[test]
+    fn charts_draw_only_tags_that_are_written() {
+        let written: Vec<String> =
+            scalars(&fixture::snapshot(0)).into_iter().map(|scalar| scalar.tag).collect();
+        for chart in CATEGORIES.iter().flat_map(|(_, charts)| *charts) {
+            let tags: Vec<String> = match chart.1 {
+                Chart::Lines(tags) => tags.iter().map(ToString::to_string).collect(),
+                Chart::Margin(names) => names.iter().flat_map(|name| band(name)).collect(),
+            };
+            for tag in tags {
+                assert!(written.contains(&tag), "{tag}");
+                assert!(tag.chars().all(|c| c.is_ascii_alphanumeric() || "_/".contains(c)), "{tag}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_margin_chart_has_its_known_bytes() {
+        let expected =
+            b"\x0a\x3f\x0a\x0bcurvature/a\x12\x16curvature_band/a/lower\x1a\x16curvature_band/a/upper";
+        let mut expected = expected.to_vec();
+        expected[1] = (expected.len() - 2) as u8;
+        assert_eq!(margin(&["a"]).into_bytes(), expected);
+        assert_eq!(lines(&["b/c"]).into_bytes(), b"\x0a\x05^b/c$");
+    }
+}

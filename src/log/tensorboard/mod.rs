@@ -1,0 +1,82 @@
+//! TensorBoard event files: what can be drawn.
+//!
+//! A session writes one file, `events.out.tfevents.<unix seconds>.hessian-probe.<pid>.<counter>`, a
+//! sequence of framed `Event` messages that starts with `brain.Event:2`. Names ascend from session to
+//! session, since TensorBoard reads the files of a directory by name. A [`Session`](super::Session) is
+//! written as a `SessionLog START` at its first step, at which TensorBoard forgets that step and later
+//! ones of sessions before: what an interrupted run had logged and the resumed one does again. It
+//! forgets them for *every* tag of the directory, so the log needs a directory of its own (a
+//! subdirectory of the training's own is shown as one more run). TensorBoard's fast loader, its default,
+//! forgets tag by tag, as soon as a tag has a new value: there a step's orphans go when the resumed run
+//! reaches its first probe.
+//!
+//! The step axis is the optimizer step, the wall time that of the probe. Missing values and values that
+//! are not finite (in 32 bits, which is what TensorBoard keeps) are not written.
+//!
+//! # Tags
+//! Every statistic X below has its value under `curvature/X`, what is known of its error under
+//! `curvature_error/X` and the band that the charts of the *Custom Scalars* tab draw under
+//! `curvature_band/X/lower` and `curvature_band/X/upper`. The error of an extreme Ritz value is its
+//! residual; that of an estimate is its standard error. With one probe vector no standard error can be
+//! told: `curvature_error/X` is then missing, and the band has no width.
+//!
+//! | X | meaning | unit |
+//! |---|---|---|
+//! | `lambda_max` | largest Ritz value | loss / parameter² |
+//! | `lambda_min` | smallest Ritz value | loss / parameter² |
+//! | `trace` | tr H | loss / parameter² |
+//! | `mean_eigenvalue` | tr H / n | loss / parameter² |
+//! | `frobenius_norm` | ‖H‖_F | loss / parameter² |
+//! | `negative_share` | share of eigenvalues below zero, noise included | 1 |
+//! | `negative_share_resolved` | share of eigenvalues below zero by more than their noise | 1 |
+//! | `effective_rank` | tr(abs H)² / ‖H‖_F² | eigenvalues |
+//! | `stable_rank` | ‖H‖_F² / λ², λ the largest in magnitude | eigenvalues |
+//! | `spectral_entropy` | −Σ p ln p with p = abs λ / tr(abs H) | nats |
+//! | `unresolved_mass` | share of eigenvalues that the noise hides | 1 |
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `curvature/loss` | probe loss | loss |
+//! | `curvature/gradient_norm` | norm of its gradient | loss / parameter |
+//! | `curvature/parameter_norm` | norm of the parameters | parameter |
+//! | `curvature/unresolved_floor` | largest noise of a Ritz value that the noise hides | loss / parameter² |
+//! | `curvature_error/lambda_max/lanczos`, `…/hvp` | the two parts of the residual | loss / parameter² |
+//! | `curvature_error/lambda_min/lanczos`, `…/hvp` | the two parts of the residual | loss / parameter² |
+//! | `probe/hvp_relative_error_worst`, `…_median` | predicted relative error of Hessian-vector products | 1 |
+//! | `probe/parity_ratio_worst`, `…_median` | even over odd part of the gradient's change | 1 |
+//! | `probe/rounding_worst` | direction error from rounding the perturbed parameters | 1 |
+//! | `probe/step_min`, `probe/step_max` | finite-difference steps h used | parameter |
+//! | `probe/forward_products`, `probe/central_products` | products by each formula | products |
+//! | `probe/redone` | products computed again with a better step | products |
+//! | `probe/gradient_noise` | norm of the noise of one gradient | loss / parameter |
+//! | `probe/gradient_repeats` | 1: two gradients at the same parameters had the same bits; 0: not | 1 |
+//! | `probe/exhausted` | Lanczos runs that ended in an invariant space, whose T is exact | runs |
+//! | `probe/tokens` | targets that the probe loss is a mean over | targets |
+//! | `probe/seconds` | wall time of the probe | s |
+//! | `probe/gradient_seconds`, `probe/communication_seconds` | of these, in gradients, in all_reduce | s |
+//! | `probe/gradients`, `probe/calibration_gradients` | gradients computed; of these, to measure noise | gradients |
+//! | `probe/all_reduces`, `probe/reduced_values` | all_reduces of the probe itself; values in them | calls; f64 |
+//! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |
+//!
+//! | tag | kind | content |
+//! |---|---|---|
+//! | `spectrum/density` | histogram | number of eigenvalues on a symmetric-logarithmic axis |
+//! | `spectrum/log_density` | histogram | the same with heights log₁₀(1 + count / 0.01) |
+//! | `probe/config` | text | parameters, ranks and configuration, once a session |
+//! | `probe/skipped` | text | why a probe that was due did not come about |
+//! | `custom_scalars__config__` | layout | the charts of the *Custom Scalars* tab, once a session |
+//!
+//! The histograms' x is sign(λ) · log₁₀(1 + |λ|/λ₀), with λ₀ constant over the run and told in the tag's
+//! description: see [`SymlogAxis`]. The *Distributions* tab of `spectrum/density` shows quantiles of x;
+//! of `spectrum/log_density`, whose heights are logarithms, it shows nothing that means anything.
+
+mod event;
+mod histogram;
+mod layout;
+mod proto;
+mod record;
+mod scalars;
+mod sink;
+
+pub use histogram::SymlogAxis;
+pub use sink::TensorBoardSink;

@@ -1,0 +1,237 @@
+//! The scalars of a snapshot: tag, meaning, value.
+
+use crate::spectrum::{Estimate, Extreme, Snapshot};
+
+/// One value of one tag.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scalar {
+    pub(super) tag: String,
+    pub(super) description: String,
+    pub(super) value: f64,
+}
+
+/// Name or tag, meaning and unit, value.
+type Row<T> = (&'static str, &'static str, fn(&Snapshot) -> T);
+
+const EXTREMES: [Row<Extreme>; 2] = [
+    ("lambda_max", "The largest Ritz value; loss / parameter².", |s| s.lambda_max),
+    ("lambda_min", "The smallest Ritz value; loss / parameter².", |s| s.lambda_min),
+];
+
+const ESTIMATES: [Row<Option<Estimate>>; 9] = [
+    ("trace", "tr H; loss / parameter².", |s| Some(s.trace)),
+    ("mean_eigenvalue", "tr H / n; loss / parameter².", |s| Some(s.mean_eigenvalue)),
+    ("frobenius_norm", "‖H‖_F; loss / parameter².", |s| Some(s.frobenius_norm)),
+    ("negative_share", "The share of eigenvalues below zero, noise included.", |s| Some(s.negative_share)),
+    ("negative_share_resolved", "The share of eigenvalues below zero by more than their noise.", |s| {
+        Some(s.negative_share_resolved)
+    }),
+    ("effective_rank", "tr(abs H)² / ‖H‖_F²; eigenvalues.", |s| s.effective_rank),
+    ("stable_rank", "‖H‖_F² / λ², λ the largest in magnitude; eigenvalues.", |s| s.stable_rank),
+    ("spectral_entropy", "−Σ p ln p with p = abs λ / tr(abs H); nats.", |s| s.spectral_entropy),
+    ("unresolved_mass", "The share of eigenvalues that the noise hides.", |s| Some(s.unresolved.mass)),
+];
+
+const PLAIN: [Row<Option<f64>>; 27] = [
+    ("curvature/loss", "The probe loss.", |s| Some(s.loss)),
+    ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
+    ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
+    (
+        "curvature/unresolved_floor",
+        "The largest noise of a Ritz value that the noise hides, or the smallest noise of any where it \
+         hides none; loss / parameter².",
+        |s| Some(s.unresolved.floor),
+    ),
+    (
+        "probe/hvp_relative_error_worst",
+        "The worst predicted relative error of a Hessian-vector product.",
+        |s| Some(s.hvp.predicted_error_worst),
+    ),
+    (
+        "probe/hvp_relative_error_median",
+        "The median of the predicted relative errors of Hessian-vector products.",
+        |s| Some(s.hvp.predicted_error_median),
+    ),
+    ("probe/parity_ratio_worst", "The worst of ‖g₊ + g₋ − 2g‖ / ‖g₊ − g₋‖.", |s| {
+        Some(s.hvp.parity_worst)
+    }),
+    ("probe/parity_ratio_median", "The median of ‖g₊ + g₋ − 2g‖ / ‖g₊ − g₋‖.", |s| {
+        Some(s.hvp.parity_median)
+    }),
+    (
+        "probe/rounding_worst",
+        "The worst error of a direction from rounding the perturbed parameters: ‖(θ₊ − θ₋)/2h̄ − v‖.",
+        |s| Some(s.hvp.rounding_worst),
+    ),
+    ("probe/step_min", "The smallest finite-difference step h.", |s| Some(s.hvp.step_min)),
+    ("probe/step_max", "The largest finite-difference step h.", |s| Some(s.hvp.step_max)),
+    ("probe/forward_products", "Products by forward differences.", |s| count(s.hvp.forward)),
+    ("probe/central_products", "Products by central differences.", |s| count(s.hvp.central)),
+    ("probe/redone", "Products computed again with a better step.", |s| count(s.hvp.redone)),
+    ("probe/gradient_noise", "The norm of the noise of one gradient; loss / parameter.", |s| {
+        Some(s.hvp.gradient_noise)
+    }),
+    (
+        "probe/gradient_repeats",
+        "1: two gradients at the same parameters had the same bits; 0: they had not.",
+        |s| s.hvp.gradient_repeats.map(f64::from),
+    ),
+    (
+        "probe/exhausted",
+        "Lanczos runs that ended early in an invariant space, whose T is therefore exact.",
+        |s| count(s.probes.iter().filter(|probe| probe.breakdown.is_some()).count() as u64),
+    ),
+    ("probe/tokens", "Targets that the probe loss is a mean over.", |s| s.tokens.and_then(count)),
+    ("probe/seconds", "The wall time of the probe; s.", |s| Some(s.cost.seconds)),
+    ("probe/gradient_seconds", "Of the wall time, in gradients; s.", |s| Some(s.cost.gradient_seconds)),
+    ("probe/communication_seconds", "Of the wall time, in all_reduce; s.", |s| {
+        Some(s.cost.communication_seconds)
+    }),
+    ("probe/gradients", "Gradients computed.", |s| count(s.cost.gradients)),
+    ("probe/calibration_gradients", "Of the gradients, those to measure their noise.", |s| {
+        count(s.cost.calibration_gradients)
+    }),
+    ("probe/all_reduces", "all_reduces of the probe itself.", |s| count(s.cost.all_reduces)),
+    ("probe/reduced_values", "f64 values in the probe's all_reduces.", |s| count(s.cost.reduced_values)),
+    ("probe/basis_bytes", "Memory of the Lanczos basis; bytes on this rank.", |s| count(s.cost.basis_bytes)),
+    ("probe/vector_bytes", "Memory of all other vectors of the probe; bytes on this rank.", |s| {
+        count(s.cost.vector_bytes)
+    }),
+];
+
+fn count(value: u64) -> Option<f64> {
+    Some(value as f64)
+}
+
+/// Everything that is known and finite in the 32 bits in which TensorBoard keeps it.
+pub(super) fn scalars(snapshot: &Snapshot) -> Vec<Scalar> {
+    let mut all = Vec::new();
+    for (name, meaning, extreme) in EXTREMES {
+        let extreme = extreme(snapshot);
+        statistic(&mut all, name, meaning, "residual", extreme.value, Some(extreme.residual));
+        let mut part = |part: &str, meaning: &str, value| {
+            push(&mut all, format!("curvature_error/{name}/{part}"), meaning.into(), value);
+        };
+        part("lanczos", "The part of the residual that Lanczos leaves.", extreme.lanczos_residual);
+        part("hvp", "The part of the residual from errors of Hessian-vector products.", extreme.hvp_error);
+    }
+    for (name, meaning, estimate) in ESTIMATES {
+        if let Some(Estimate { mean, standard_error }) = estimate(snapshot) {
+            statistic(&mut all, name, meaning, "standard error", mean, standard_error);
+        }
+    }
+    for (tag, meaning, value) in PLAIN {
+        if let Some(value) = value(snapshot) {
+            push(&mut all, tag.into(), meaning.into(), value);
+        }
+    }
+    all
+}
+
+/// The tags of a statistic: value, lower and upper end of its band.
+pub(super) fn band(name: &str) -> [String; 3] {
+    [
+        format!("curvature/{name}"),
+        format!("curvature_band/{name}/lower"),
+        format!("curvature_band/{name}/upper"),
+    ]
+}
+
+fn statistic(
+    all: &mut Vec<Scalar>,
+    name: &str,
+    meaning: &str,
+    error_is: &str,
+    value: f64,
+    error: Option<f64>,
+) {
+    let [tag, lower, upper] = band(name);
+    push(all, tag, meaning.into(), value);
+    if let Some(error) = error {
+        push(all, format!("curvature_error/{name}"), format!("The {error_is} of: {meaning}"), error);
+    }
+    let width = error.unwrap_or(0.0);
+    push(all, lower, format!("Less the {error_is}: {meaning}"), value - width);
+    push(all, upper, format!("Plus the {error_is}: {meaning}"), value + width);
+}
+
+fn push(all: &mut Vec<Scalar>, tag: String, description: String, value: f64) {
+    if (value as f32).is_finite() {
+        all.push(Scalar { tag, description, value });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::fixture;
+    use std::collections::BTreeMap;
+
+    fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
+        let all = scalars(snapshot);
+        let map: BTreeMap<_, _> = all.iter().map(|s| (s.tag.clone(), s.value)).collect();
+        assert_eq!(map.len(), all.len(), "a tag occurs twice");
+        map
+    }
+
+    #[test]
+    fn a_statistic_has_its_value_its_error_and_a_band() {
+        let values = values(&fixture::snapshot(0));
+        assert_eq!(values["curvature/lambda_max"], 12.5);
+        assert_eq!(values["curvature_error/lambda_max"], 1.001e-3);
+        assert_eq!(values["curvature_error/lambda_max/lanczos"], 1e-6);
+        assert_eq!(values["curvature_error/lambda_max/hvp"], 1e-3);
+        assert_eq!(values["curvature_band/lambda_max/lower"], 12.5 - 1.001e-3);
+        assert_eq!(values["curvature/trace"], 150.0);
+        assert_eq!(values["curvature_error/trace"], 15.0);
+        assert_eq!(values["curvature_band/trace/lower"], 135.0);
+        assert_eq!(values["curvature_band/trace/upper"], 165.0);
+    }
+
+    #[test]
+    fn an_unknown_standard_error_is_not_written_and_its_band_has_no_width() {
+        let mut snapshot = fixture::snapshot(0);
+        snapshot.trace.standard_error = None;
+        let values = values(&snapshot);
+        assert!(!values.contains_key("curvature_error/trace"));
+        assert_eq!(values["curvature_band/trace/lower"], 150.0);
+        assert_eq!(values["curvature_band/trace/upper"], 150.0);
+    }
+
+    #[test]
+    fn missing_and_non_finite_values_are_not_written() {
+        let mut snapshot = fixture::snapshot(0);
+        snapshot.stable_rank = None;
+        snapshot.tokens = None;
+        snapshot.hvp.gradient_repeats = None;
+        snapshot.loss = f64::NAN;
+        snapshot.gradient_norm = 1e300;
+        let values = values(&snapshot);
+        for tag in [
+            "curvature/stable_rank",
+            "curvature_error/stable_rank",
+            "curvature_band/stable_rank/lower",
+            "probe/tokens",
+            "probe/gradient_repeats",
+            "curvature/loss",
+            "curvature/gradient_norm",
+        ] {
+            assert!(!values.contains_key(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn every_tag_is_in_the_documentation() {
+        let documentation = include_str!("mod.rs");
+        for (name, ..) in EXTREMES {
+            assert!(documentation.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for (name, ..) in ESTIMATES {
+            assert!(documentation.contains(&format!("| `{name}` |")), "{name}");
+        }
+        for (tag, ..) in PLAIN {
+            let told = documentation.contains(&format!("`{tag}`"));
+            assert!(told || tag.ends_with("_median"), "{tag}");
+        }
+    }
+}

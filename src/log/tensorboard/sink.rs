@@ -1,0 +1,202 @@
+//! From records to events in a file.
+
+use super::event::{Data, Event, Value};
+use super::histogram::{Histogram, SymlogAxis};
+use super::layout;
+use super::record::frame;
+use super::scalars::scalars;
+use crate::log::append_file::AppendFile;
+use crate::log::record::{Record, Session, Skipped};
+use crate::log::sink::Sink;
+use crate::spectrum::Snapshot;
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const PREFIX: &str = "events.out.tfevents.";
+
+/// Writes records to a TensorBoard event file of its own: see the [module](super) for the tags.
+#[derive(Debug)]
+pub struct TensorBoardSink {
+    file: AppendFile,
+    state: State,
+}
+
+/// What later events depend on; replaced only once the events of a record are in the file.
+#[derive(Clone, Debug, Default)]
+struct State {
+    described: HashSet<String>,
+    axis: Option<SymlogAxis>,
+}
+
+impl TensorBoardSink {
+    /// Makes a new event file in a directory. `axis` is that of the histograms; by default it is
+    /// [`SymlogAxis::of_snapshot`] of the first snapshot written.
+    ///
+    /// # Errors
+    /// When the file cannot be made or written to.
+    pub fn create(dir: &Path, axis: Option<SymlogAxis>) -> io::Result<Self> {
+        let mut file = create_file(dir)?;
+        let mut out = Vec::new();
+        frame(&Event::FileVersion.encode(now(), 0), &mut out);
+        file.append(&out)?;
+        Ok(Self { file, state: State { axis, ..State::default() } })
+    }
+}
+
+impl Sink for TensorBoardSink {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let mut state = self.state.clone();
+        let (wall_time, step, events) = match record {
+            Record::Session(session) => (now(), session.start_step, state.session(session)),
+            Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)),
+            Record::Skipped(skipped) => (now(), skipped.step, state.skipped(skipped)),
+        };
+        let mut out = Vec::new();
+        for event in events {
+            frame(&event.encode(wall_time, step), &mut out);
+        }
+        self.file.append(&out)?;
+        self.state = state;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+impl State {
+    fn session(&mut self, session: &Session) -> Vec<Event> {
+        let Session { start_step, world_size, parameters, config } = session;
+        let fence = fence(config);
+        let text = format!(
+            "{parameters} parameters on {world_size} ranks, from step {start_step}\n\n{fence}toml\n{}\n{fence}\n",
+            config.trim_end()
+        );
+        let config = self.value("probe/config", "The configuration of hessian-probe.", Data::Text(text));
+        let layout = self.value(layout::TAG, "", Data::Layout(layout::layout()));
+        vec![Event::SessionStart, Event::Summary(vec![config, layout])]
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<Event> {
+        let mut values: Vec<Value> = scalars(snapshot)
+            .into_iter()
+            .map(|scalar| self.value(&scalar.tag, &scalar.description, Data::Scalar(scalar.value as f32)))
+            .collect();
+        self.axis = self.axis.or_else(|| SymlogAxis::of_snapshot(snapshot));
+        // Where H = 0 all mass is at zero, on whichever axis; the next snapshot may still choose it.
+        let axis = self.axis.unwrap_or_default();
+        if let Some(density) = Histogram::density(snapshot, axis) {
+            let describe = |what| {
+                format!(
+                    "{what} eigenvalues λ of the Hessian in each tenth of a decade, \
+                     at x = sign(λ) · log₁₀(1 + |λ|/λ₀) with λ₀ = {:e}.",
+                    axis.threshold()
+                )
+            };
+            let tall = describe("log₁₀(1 + 100 × number) of");
+            let tall = self.value("spectrum/log_density", &tall, Data::Histogram(density.logarithmic()));
+            let density =
+                self.value("spectrum/density", &describe("The number of"), Data::Histogram(density));
+            values.extend([density, tall]);
+        }
+        vec![Event::Summary(values)]
+    }
+
+    fn skipped(&mut self, skipped: &Skipped) -> Vec<Event> {
+        let fence = fence(&skipped.reason);
+        let text = format!("{fence}\n{}\n{fence}\n", skipped.reason);
+        let meaning = "Why a probe that was due did not come about.";
+        vec![Event::Summary(vec![self.value("probe/skipped", meaning, Data::Text(text))])]
+    }
+
+    fn value(&mut self, tag: &str, description: &str, data: Data) -> Value {
+        let description = self.described.insert(tag.into()).then(|| description.into());
+        Value { tag: tag.into(), description, data }
+    }
+}
+
+/// A Markdown fence that `text` does not close.
+fn fence(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(longest.max(2) + 1)
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// A file whose name sorts after those of all event files that are already there, whatever the clock
+/// says: a run may be resumed within the second, or on a machine whose clock is behind.
+fn create_file(dir: &Path) -> io::Result<AppendFile> {
+    let mut latest = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let seconds =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok());
+        latest = latest.max(seconds.map_or(0, |seconds| seconds.saturating_add(1)));
+    }
+    let seconds = latest.max(now() as u64);
+    let process = std::process::id();
+    let mut counter = 0;
+    loop {
+        let name = format!("{PREFIX}{seconds:010}.hessian-probe.{process}.{counter}");
+        match AppendFile::create_new(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => counter += 1,
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::fixture;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn later_files_sort_after_earlier_ones_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = (now() as u64) + 1_000_000;
+        std::fs::write(dir.path().join(format!("{PREFIX}{ahead}.host.1.0")), b"").unwrap();
+        let mut created = Vec::new();
+        for _ in 0..5 {
+            let sink = TensorBoardSink::create(dir.path(), None).unwrap();
+            created.push(sink.path().file_name().unwrap().to_str().unwrap().to_owned());
+        }
+        assert_eq!(names(dir.path())[1..], created);
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_written_leaves_its_descriptions_to_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = TensorBoardSink::create(dir.path(), None).unwrap();
+        let full = AppendFile::open("/dev/full".into()).unwrap();
+        let good = std::mem::replace(&mut sink.file, full);
+        sink.write(&fixture::snapshot_record(0)).unwrap_err();
+        assert!(sink.state.described.is_empty() && sink.state.axis.is_none());
+        sink.file = good;
+        sink.write(&fixture::snapshot_record(1)).unwrap();
+        assert!(sink.state.described.contains("spectrum/density") && sink.state.axis.is_some());
+    }
+
+    #[test]
+    fn a_fence_is_longer_than_any_in_the_text() {
+        assert_eq!(fence("plain"), "```");
+        assert_eq!(fence("a ```` b `"), "`````");
+    }
+}

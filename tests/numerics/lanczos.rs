@@ -1,0 +1,131 @@
+//! T, Ritz values and quadrature against dense eigenvalues.
+
+use crate::closure_host::ClosureHost;
+use crate::dense::{MatrixOperator, distance, eigenvalues, norm2};
+use crate::models::{Normal, mlp, transformer};
+use hessian_probe::config::Reorthogonalize::{Full, None as Off, Window};
+use hessian_probe::krylov::tridiagonal::eigen;
+use hessian_probe::{HessianProbe, ProbeConfig};
+use tch::{Device, Kind, Tensor};
+
+/// A symmetric matrix of independent normal entries: indefinite, simple spectrum.
+fn random_symmetric(n: i64, seed: u64) -> Tensor {
+    let square = Normal::new(seed).tensor(&[n, n], 1.0);
+    (&square + square.tr()) * 0.5
+}
+
+#[test]
+fn as_many_steps_as_parameters_give_the_dense_spectrum_of_an_exact_operator() {
+    for n in [1, 2, 7, 60, 200] {
+        let matrix = random_symmetric(n, n as u64);
+        let start = Normal::new(5).tensor(&[n], 1.0);
+        let (run, basis) = MatrixOperator::new(&matrix).lanczos(&start, n as usize, Full);
+        assert_eq!(run.alpha.len(), n as usize);
+        let ritz = eigen(&run.alpha, &run.beta, &[]).unwrap().values;
+        let norm = norm2(&matrix);
+        for (ritz, exact) in ritz.iter().zip(eigenvalues(&matrix)) {
+            assert!((ritz - exact).abs() <= 1e-10 * norm, "n = {n}: {ritz} for {exact}");
+        }
+        let q = Tensor::stack(&(0..n as usize).map(|j| basis.vector(j).unwrap()).collect::<Vec<_>>(), 0);
+        let defect = (q.matmul(&q.tr()) - Tensor::eye(n, (Kind::Double, Device::Cpu))).abs().max();
+        assert!(defect.double_value(&[]) < 1e-12, "n = {n}: orthogonality {defect}");
+    }
+}
+
+/// The definition itself: HQ = QT + β_m q_{m+1} e_mᵀ, at every kind of reorthogonalisation.
+#[test]
+fn the_recurrence_reproduces_the_operator() {
+    let n = 80;
+    let matrix = random_symmetric(n, 1);
+    let start = Normal::new(2).tensor(&[n], 1.0);
+    let (reference, _) = MatrixOperator::new(&matrix).lanczos(&start, 12, Full);
+    for reorthogonalize in [Window(2), Window(5), Off] {
+        let (run, _) = MatrixOperator::new(&matrix).lanczos(&start, 12, reorthogonalize);
+        for (a, b) in run.alpha.iter().chain(&run.beta).zip(reference.alpha.iter().chain(&reference.beta)) {
+            assert!((a - b).abs() < 1e-8, "{reorthogonalize:?}: {a} for {b}");
+        }
+    }
+    let (run, basis) = MatrixOperator::new(&matrix).lanczos(&start, 12, Full);
+    let q = Tensor::stack(&(0..12).map(|j| basis.vector(j).unwrap()).collect::<Vec<_>>(), 0);
+    let t = q.matmul(&matrix).matmul(&q.tr());
+    for i in 0..12_i64 {
+        for j in 0..12_i64 {
+            let expected = match i.abs_diff(j) {
+                0 => run.alpha[i as usize],
+                1 => run.beta[i.min(j) as usize],
+                _ => 0.0,
+            };
+            assert!((t.double_value(&[i, j]) - expected).abs() < 1e-11, "T[{i}, {j}]");
+        }
+    }
+}
+
+/// Without reorthogonalisation Ritz values repeat once they have converged, but none is wrong.
+#[test]
+fn without_reorthogonalisation_extremes_converge_and_no_ritz_value_is_spurious() {
+    let n = 100;
+    let spectrum: Vec<f64> = (0..n).map(|i| if i == 0 { 100.0 } else { i as f64 / n as f64 }).collect();
+    let matrix = Tensor::from_slice(&spectrum).diag(0);
+    let start = Normal::new(3).tensor(&[n], 1.0);
+    let (run, _) = MatrixOperator::new(&matrix).lanczos(&start, 60, Off);
+    let eigen = eigen(&run.alpha, &run.beta, &[0, 59]).unwrap();
+    assert!((eigen.values[59] - 100.0).abs() < 1e-9);
+    for (k, value) in eigen.values.iter().enumerate() {
+        let residual = (run.beta[59] * eigen.rows[1][k]).abs();
+        assert!(distance(*value, &spectrum) <= residual + 1e-9, "{value}");
+    }
+    let mass: f64 = eigen.rows[0].iter().map(|s| s * s).sum();
+    assert!((mass - 1.0).abs() < 1e-12);
+}
+
+fn probe(model: crate::models::Model, kind: Kind, toml: &str) -> (hessian_probe::Snapshot, ClosureHost) {
+    let config = format!("{toml}\n[log]\ntensorboard = false\njsonl = false");
+    let mut host = ClosureHost::new(model, kind);
+    let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&config).unwrap()).unwrap();
+    let snapshot = probe.probe(0, &mut host).unwrap().clone();
+    (snapshot, host)
+}
+
+#[test]
+fn as_many_steps_as_parameters_give_the_dense_spectrum_from_gradient_differences() {
+    let toml = "[slq]\nsteps = 137\n[hvp]\ndifference = \"central\"\nmax_relative_error = 1e-6";
+    let (snapshot, host) = probe(mlp(4), Kind::Double, toml);
+    let exact = eigenvalues(&host.dense_hessian());
+    let norm = exact.iter().fold(0.0_f64, |norm, value| norm.max(value.abs()));
+    let probe = &snapshot.probes[0];
+    for node in &probe.nodes {
+        assert!(distance(*node, &exact) <= 1e-6 * norm, "{node}");
+    }
+    // Where the Krylov space was exhausted before, what is missing are repeated eigenvalues.
+    for value in &exact {
+        assert!(distance(*value, &probe.nodes) <= 1e-6 * norm, "{value} is missing");
+    }
+}
+
+#[test]
+fn a_transformer_s_spectrum_agrees_with_its_dense_hessian() {
+    for difference in ["central", "auto"] {
+        let toml = format!("[slq]\nsteps = 120\nprobes = 8\n[hvp]\ndifference = \"{difference}\"");
+        let (snapshot, host) = probe(transformer(6), Kind::Double, &toml);
+        let dense = host.dense_hessian();
+        let exact = eigenvalues(&dense);
+        let norm = norm2(&dense);
+        let (smallest, largest) = (exact[0], exact[exact.len() - 1]);
+        assert!(smallest < -1e-3 * norm, "the Hessian is to be indefinite");
+        assert!((snapshot.lambda_max.value - largest).abs() <= 1e-6 * norm + snapshot.lambda_max.residual);
+        assert!((snapshot.lambda_min.value - smallest).abs() <= 1e-6 * norm + snapshot.lambda_min.residual);
+        assert!(snapshot.lambda_max.residual < 1e-3 * norm, "{:?}", snapshot.lambda_max);
+        let trace: f64 = exact.iter().sum();
+        let frobenius = exact.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let negative =
+            exact.iter().filter(|value| **value < -1e-9 * norm).count() as f64 / exact.len() as f64;
+        let within = |estimate: &hessian_probe::spectrum::Estimate, value: f64, what: &str| {
+            let error = estimate.standard_error.unwrap();
+            assert!((estimate.mean - value).abs() <= 3.0 * error, "{what}: {estimate:?} for {value}");
+            assert!(error < 0.5 * value.abs(), "{what}: {estimate:?} for {value}");
+        };
+        within(&snapshot.trace, trace, "trace");
+        within(&snapshot.frobenius_norm, frobenius, "Frobenius norm");
+        assert!((snapshot.negative_share_resolved.mean - negative).abs() < 0.1, "{negative}: {snapshot:?}");
+    }
+}

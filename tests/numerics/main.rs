@@ -1,0 +1,14 @@
+//! The mathematics against dense oracles.
+
+#[path = "../support/closure_host.rs"]
+mod closure_host;
+#[path = "../support/dense.rs"]
+mod dense;
+#[path = "../support/models.rs"]
+mod models;
+
+mod degenerate;
+mod density;
+mod lanczos;
+mod products;
+mod seeds;

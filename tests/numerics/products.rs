@@ -1,0 +1,172 @@
+//! Hessian-vector products against the dense Hessian by double backward.
+
+use crate::closure_host::ClosureHost;
+use crate::models::{Model, Normal, mlp, transformer};
+use hessian_probe::config::{Difference, HvpConfig, StepSize};
+use hessian_probe::krylov::Operator;
+use hessian_probe::operator::{Calibration, FiniteDifference};
+use hessian_probe::sharded::Layout;
+use tch::{Device, Kind, Tensor};
+
+/// The true and the predicted relative error of Hv for each direction, in order.
+pub fn errors(
+    model: fn(u64) -> Model,
+    seed: u64,
+    kind: Kind,
+    config: &HvpConfig,
+    directions: &[Tensor],
+) -> Vec<(f64, f64)> {
+    let exact = ClosureHost::new(model(seed), Kind::Double);
+    let mut host = ClosureHost::new(model(seed), kind);
+    // The oracle stands at the parameters as they were rounded.
+    tch::no_grad(|| {
+        for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
+            exact.shallow_clone().copy_(rounded);
+        }
+    });
+    let layout = Layout::new(&host, None).unwrap();
+    let mut calibration = Calibration::default();
+    let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
+    let start = directions[0].to_kind(kind);
+    let mut operator =
+        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &start, &mut w).unwrap();
+    directions
+        .iter()
+        .map(|direction| {
+            let q = direction.to_kind(kind);
+            // Each direction stands for the first vector of a run of its own: nothing is known of it.
+            let product = operator.apply(operator.products.len(), &q, None, &mut w).unwrap();
+            let approximate = w.to_kind(Kind::Double) * product.scale;
+            let exact = exact.exact_product(&q.to_kind(Kind::Double));
+            let error = ((&approximate - &exact).norm() / exact.norm()).double_value(&[]);
+            (error, product.error / product.norm)
+        })
+        .collect()
+}
+
+/// A random unit vector.
+fn random(model: fn(u64) -> Model, seed: u64) -> Tensor {
+    let n: i64 = model(seed).parameters.iter().map(|p| p.numel() as i64).sum();
+    let v = Normal::new(seed + 1).tensor(&[n], 1.0);
+    &v / v.norm()
+}
+
+/// A random vector, the gradient's direction, and (by power iteration with exact products) one near
+/// the outermost eigenvector: orders of magnitude of suitable steps.
+fn directions(model: fn(u64) -> Model, seed: u64) -> [Tensor; 3] {
+    let mut host = ClosureHost::new(model(seed), Kind::Double);
+    let gradient = hessian_probe::Host::gradient(&mut host).unwrap();
+    let gradient = Tensor::cat(&gradient.tensors.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0);
+    let gradient = &gradient / gradient.norm();
+    let top = (0..30).fold(gradient.shallow_clone(), |v, _| {
+        let product = host.exact_product(&v);
+        &product / product.norm()
+    });
+    [random(model, seed), gradient, top]
+}
+
+#[test]
+fn central_products_in_f64_agree_with_double_backward_to_1e_8() {
+    let config =
+        HvpConfig { difference: Difference::Central, max_relative_error: 1e-9, ..HvpConfig::default() };
+    for model in [mlp, transformer] {
+        for direction in directions(model, 3) {
+            let [(error, _)] = errors(model, 3, Kind::Double, &config, &[direction])[..] else { panic!() };
+            assert!(error < 1e-8, "{error:e}");
+        }
+    }
+}
+
+#[test]
+fn products_in_f32_agree_with_f64_double_backward_to_1e_3_on_random_vectors() {
+    for model in [mlp, transformer] {
+        for seed in 0..5 {
+            let config = HvpConfig {
+                difference: Difference::Central,
+                max_relative_error: 1e-3,
+                ..HvpConfig::default()
+            };
+            let [(error, _)] = errors(model, seed, Kind::Float, &config, &[random(model, seed)])[..] else {
+                panic!()
+            };
+            assert!(error < 1e-3, "seed {seed}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn the_predicted_error_is_within_a_factor_of_5_of_the_true_one() {
+    for (kind, difference) in [(Kind::Float, Difference::Central), (Kind::Double, Difference::Central)] {
+        let config = HvpConfig { difference, ..HvpConfig::default() };
+        let mut within = 0;
+        let mut all = 0;
+        for seed in 0..10 {
+            for direction in directions(mlp, seed) {
+                let [(error, predicted)] = errors(mlp, seed, kind, &config, &[direction])[..] else {
+                    panic!()
+                };
+                all += 1;
+                within += i32::from(predicted / error < 5.0 && error / predicted < 5.0);
+            }
+        }
+        assert!(within * 10 >= all * 9, "{kind:?} {difference:?}: {within} of {all}");
+    }
+}
+
+/// The rule that chooses a step must not need to be told which kind of vector it meets. It is made to
+/// look for the optimum here, by a limit on the error that nothing keeps.
+#[test]
+fn automatic_steps_are_near_the_best_of_a_sweep() {
+    let automatic =
+        HvpConfig { difference: Difference::Central, max_relative_error: 1e-15, ..HvpConfig::default() };
+    let error = |model, seed, kind, config: &HvpConfig, direction: &Tensor| {
+        errors(model, seed, kind, config, &[direction.shallow_clone()])[0].0
+    };
+    for (model, seed) in [(mlp as fn(u64) -> Model, 1), (mlp, 2), (mlp, 3), (transformer, 1)] {
+        for kind in [Kind::Float, Kind::Double] {
+            for (which, direction) in directions(model, seed).into_iter().enumerate() {
+                let sweep = (-26..=0).map(|exponent| {
+                    let step_size = StepSize::Absolute(2.0_f64.powi(exponent));
+                    error(model, seed, kind, &HvpConfig { step_size, ..automatic.clone() }, &direction)
+                });
+                let best = sweep.fold(f64::INFINITY, f64::min);
+                let chosen = error(model, seed, kind, &automatic, &direction);
+                assert!(
+                    chosen <= 3.0 * best,
+                    "{kind:?}, seed {seed}, direction {which}: {chosen:e}, best {best:e}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn forward_products_cost_one_gradient_and_keep_their_promise() {
+    let config = HvpConfig { difference: Difference::Auto, ..HvpConfig::default() };
+    let [random, gradient, top] = directions(transformer, 2);
+    let series: Vec<Tensor> =
+        [&random, &random, &gradient, &top, &top, &gradient].iter().map(|v| v.shallow_clone()).collect();
+    for kind in [Kind::Float, Kind::Double] {
+        for (error, predicted) in errors(transformer, 2, kind, &config, &series) {
+            assert!(error < 0.04, "{kind:?}: {error:e}, predicted {predicted:e}");
+        }
+    }
+}
+
+#[test]
+fn a_step_that_changes_no_parameter_is_an_error_that_says_so() {
+    let mut host = ClosureHost::new(mlp(0), Kind::Float);
+    let layout = Layout::new(&host, None).unwrap();
+    let before = host.flat();
+    let config = HvpConfig { step_size: StepSize::Absolute(1e-12), ..HvpConfig::default() };
+    let mut calibration = Calibration::default();
+    let n = layout.local_len();
+    let q = Tensor::ones([n], (Kind::Float, Device::Cpu)) / (n as f64).sqrt();
+    let mut w = q.zeros_like();
+    let mut operator =
+        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &q, &mut w).unwrap();
+    let error = operator.apply(0, &q, None, &mut w).unwrap_err().to_string();
+    assert!(error.contains("hvp.step_size") && error.contains("1e-12"), "{error}");
+    drop(operator);
+    assert_eq!(host.flat(), before);
+}

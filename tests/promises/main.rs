@@ -1,0 +1,8 @@
+//! What the probe promises to a training run, on the sharded trainer with real ranks.
+
+#[path = "../../hooks/fsdp/tests/common/mod.rs"]
+mod common;
+
+mod failure;
+mod non_interference;
+mod world_size;

@@ -1,0 +1,94 @@
+//! A run with probes has the same bits as one without.
+
+use crate::common::{bits, config, generator_lock, on_ranks, text};
+use hessian_probe::{Callback, HessianProbe, ProbeConfig};
+use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_fsdp::{Batch, Dtype, ProbeBatch, SequenceSource, StepReport, Trainer};
+use tch::Device;
+
+/// Everything that training leaves behind, in bits.
+#[derive(PartialEq)]
+struct Trace {
+    reports: Vec<StepReport>,
+    parameters: Vec<Vec<u64>>,
+    moments: Vec<Vec<u64>>,
+    generator: Vec<u8>,
+}
+
+/// Sixty steps with dropout, two micro-batches each, clipping and weight decay.
+fn train(group: ProcessGroup, callbacks: &mut [&mut dyn Callback], dropout: bool) -> (Trace, ProcessGroup) {
+    let mut trainer = Trainer::new(config(true, 0.2, Dtype::F32), group, text()).unwrap();
+    let rank = trainer.group().rank();
+    let sequences: Vec<_> = (0..4).map(|i| text().validation(i + 4 * rank as u64, 16).unwrap()).collect();
+    let Batch { inputs, labels } = Batch::from_sequences(&sequences, rank, Device::Cpu).unwrap();
+    trainer.set_probe_batch(ProbeBatch { inputs, labels, dropout }).unwrap();
+    let mut reports = Vec::new();
+    trainer.run(60, callbacks, |report| reports.push(*report)).unwrap();
+    let (first, second) = trainer.moments().unwrap();
+    let trace = Trace {
+        reports,
+        parameters: trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect(),
+        moments: first.iter().chain(&second).map(bits).collect(),
+        generator: trainer.generator_state().unwrap(),
+    };
+    (trace, trainer.into_group())
+}
+
+fn probe(directory: &std::path::Path, slq: &str) -> HessianProbe {
+    let toml = format!(
+        "on_error = \"stop\"\n[schedule]\nevery = 10\nat_end = true\n[slq]\n{slq}\n[log]\ndir = {:?}",
+        directory.to_str().unwrap()
+    );
+    HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
+}
+
+#[test]
+fn training_with_probes_is_bit_identical_to_training_without() {
+    let _lock = generator_lock();
+    on_ranks(&[1, 2], |group| {
+        let rank = group.rank();
+        let (plain, mut group) = train(group, &mut [], false);
+        let directory = tempfile::tempdir().unwrap();
+        // With dropout in the probe's loss the random state itself is drawn from and put back.
+        for (slq, dropout) in [
+            ("steps = 6\nprobes = 2", false),
+            ("steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"", true),
+        ] {
+            let mut probe = probe(&directory.path().join(format!("{dropout}-{rank}")), slq);
+            let (probed, back) = train(group, &mut [&mut probe], dropout);
+            group = back;
+            assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(59), "probes took place");
+            assert!(plain.reports == probed.reports, "losses and gradient norms");
+            assert!(plain.parameters == probed.parameters, "parameters");
+            assert!(plain.moments == probed.moments, "Adam's moments");
+            assert!(plain.generator == probed.generator, "random state");
+        }
+    });
+}
+
+/// A probe between the backward pass and the optimizer's step, when the gradient is live.
+#[test]
+fn a_probe_before_the_optimizer_step_leaves_the_gradient_alone() {
+    struct Early(HessianProbe);
+    impl Callback for Early {
+        fn on_before_optimizer_step(
+            &mut self,
+            step: u64,
+            host: &mut dyn hessian_probe::Host,
+        ) -> hessian_probe::Result<hessian_probe::Control> {
+            if step % 20 == 3 {
+                self.0.probe(step, host)?;
+            }
+            Ok(hessian_probe::Control::Continue)
+        }
+    }
+    let _lock = generator_lock();
+    on_ranks(&[1, 2], |group| {
+        let (plain, group) = train(group, &mut [], false);
+        let directory = tempfile::tempdir().unwrap();
+        let mut early = Early(probe(directory.path(), "steps = 4"));
+        let (probed, _) = train(group, &mut [&mut early], true);
+        assert_eq!(early.0.latest().map(|snapshot| snapshot.step), Some(43));
+        assert!(plain == probed);
+    });
+}

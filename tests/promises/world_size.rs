@@ -1,0 +1,103 @@
+//! The same model on 1, 2 and 4 ranks: the same T up to rounding.
+
+use crate::common::{config, on_ranks_with, text};
+use hessian_probe::spectrum::Snapshot;
+use hessian_probe::{HessianProbe, ProbeConfig};
+use hessian_probe_c10d::{ProcessGroup, is_launched};
+use hessian_probe_fsdp::{Dtype, Trainer};
+use std::path::Path;
+
+const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
+const WORLD_SIZES: [usize; 3] = [1, 2, 4];
+const KINDS: [&str; 3] = ["auto", "central", "forward"];
+
+/// One rank's part: probes of every kind; rank 0 writes the snapshots.
+fn measure(group: ProcessGroup, tied: bool, dtype: Dtype) {
+    let (rank, world_size) = (group.rank(), group.world_size());
+    // The blocks' sizes are not divisible by 4: there is padding.
+    let mut trainer = Trainer::new(config(tied, 0.0, dtype), group, text()).unwrap();
+    trainer.probe_on_validation(8).unwrap();
+    for kind in KINDS {
+        let toml = format!(
+            "[slq]\nsteps = 12\nprobes = 2\nseed = 3\n[hvp]\ndifference = \"{kind}\"\n\
+             [log]\ntensorboard = false\njsonl = false"
+        );
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        let snapshot = probe.probe(0, &mut trainer).unwrap();
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("{kind}-{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
+        }
+    }
+}
+
+/// The snapshots of each kind on 1, 2 and 4 ranks; nothing in a rank itself.
+fn snapshots(directory: &Path) -> Vec<Vec<Snapshot>> {
+    if is_launched() {
+        return Vec::new();
+    }
+    let read = |kind: &str, world_size: usize| {
+        let path = directory.join(format!("{kind}-{world_size}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    KINDS.iter().map(|kind| WORLD_SIZES.map(|world_size| read(kind, world_size)).into()).collect()
+}
+
+fn close(a: f64, b: f64, tolerance: f64, what: &str) {
+    assert!(
+        (a - b).abs() <= tolerance,
+        "{what}: {a} and {b} differ by {:e}, more than {tolerance:e}",
+        (a - b).abs()
+    );
+}
+
+#[test]
+fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, false, Dtype::F64));
+    for of_kind in snapshots(directory.path()) {
+        let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
+        for other in others {
+            assert_eq!((one.parameters, one.hvp.gradient_repeats), (other.parameters, Some(true)));
+            for (a, b) in one.probes.iter().zip(&other.probes) {
+                let norm = a.nodes.iter().fold(0.0_f64, |norm, node| norm.max(node.abs()));
+                for j in 0..10 {
+                    close(
+                        a.alpha[j],
+                        b.alpha[j],
+                        1e-6 * norm,
+                        &format!("α_{j} on {} ranks", other.world_size),
+                    );
+                    close(a.beta[j], b.beta[j], 1e-6 * norm, &format!("β_{j} on {} ranks", other.world_size));
+                }
+            }
+            close(one.loss, other.loss, 1e-12 * one.loss, "loss");
+        }
+    }
+}
+
+#[test]
+fn lambda_max_and_trace_are_the_same_on_1_2_and_4_ranks_in_f32() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, true, Dtype::F32));
+    for of_kind in snapshots(directory.path()) {
+        let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
+        for other in others {
+            let what = |name| format!("{name} on {} ranks", other.world_size);
+            let scale = one.lambda_max.value.abs();
+            close(one.lambda_max.value, other.lambda_max.value, 1e-4 * scale, &what("λ_max"));
+            // The trace is a sum of values of both signs: its scale is that of its own quadrature.
+            let scale = one.parameters as f64
+                * one.probes[0]
+                    .nodes
+                    .iter()
+                    .zip(&one.probes[0].weights)
+                    .map(|(x, w)| (x * w).abs())
+                    .sum::<f64>();
+            close(one.trace.mean, other.trace.mean, 1e-4 * scale, &what("trace"));
+        }
+    }
+}

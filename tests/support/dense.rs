@@ -1,0 +1,83 @@
+//! Dense oracles, and an operator that is a matrix.
+
+use hessian_probe::config::Reorthogonalize;
+use hessian_probe::krylov::{Basis, Lanczos, LanczosRun, Operator, Product};
+use hessian_probe::sharded::Layout;
+use hessian_probe::{Error, Result};
+use tch::{Device, Kind, TchError, Tensor};
+
+/// Eigenvalues by LAPACK, ascending.
+pub fn eigenvalues(matrix: &Tensor) -> Vec<f64> {
+    Vec::<f64>::try_from(matrix.linalg_eigvalsh("L")).unwrap()
+}
+
+pub fn norm2(matrix: &Tensor) -> f64 {
+    eigenvalues(matrix).iter().fold(0.0, |norm, value| norm.max(value.abs()))
+}
+
+/// The distance to the nearest of `values`.
+pub fn distance(value: f64, values: &[f64]) -> f64 {
+    values.iter().map(|other| (other - value).abs()).fold(f64::INFINITY, f64::min)
+}
+
+/// Products with a matrix in one process.
+pub struct MatrixOperator {
+    pub matrix: Tensor,
+    layout: Layout,
+    failed: Option<TchError>,
+}
+
+impl MatrixOperator {
+    /// `host` tells the layout.
+    pub fn new(matrix: &Tensor) -> Self {
+        let n = matrix.size()[0];
+        let theta = Tensor::zeros([n], (Kind::Double, Device::Cpu));
+        let host =
+            super::closure_host::ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
+        let layout = Layout::new(&host, None).unwrap();
+        Self { matrix: matrix.shallow_clone(), layout, failed: None }
+    }
+
+    /// A run from `start`, normalised here.
+    pub fn lanczos(
+        &mut self,
+        start: &Tensor,
+        steps: usize,
+        reorthogonalize: Reorthogonalize,
+    ) -> (LanczosRun, Basis) {
+        let mut basis = Basis::new(&self.layout, reorthogonalize, steps).unwrap();
+        let mut row = basis.next_row().unwrap();
+        row.copy_(&(start / start.norm()));
+        basis.commit();
+        let mut w = Tensor::zeros([self.layout.local_len()], (self.layout.kind(), Device::Cpu));
+        let run = Lanczos { steps, reorthogonalize }.run(self, &mut basis, &mut w).unwrap();
+        (run, basis)
+    }
+}
+
+impl Operator for MatrixOperator {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn apply(&mut self, _: usize, q: &Tensor, _: Option<f64>, target: &mut Tensor) -> Result<Product> {
+        target.copy_(&self.matrix.mv(q));
+        let alpha = target.dot(q).double_value(&[]);
+        let norm = target.norm().double_value(&[]);
+        Ok(Product { scale: 1.0, alpha, norm, error: 0.0 })
+    }
+
+    fn sum(
+        &mut self,
+        during: &'static str,
+        _: usize,
+        local: std::result::Result<Vec<f64>, TchError>,
+    ) -> Result<Vec<f64>> {
+        let local = self.failed.take().map_or(local, Err);
+        local.map_err(|source| Error::Torch { rank: 0, during, source })
+    }
+
+    fn defer(&mut self, _: &'static str, local: std::result::Result<(), TchError>) {
+        self.failed = self.failed.take().or(local.err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What several tests need.
+
+use hessian_probe::spectrum::{
+    Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
+};
+
+/// A snapshot as a language model of `parameters` parameters might give it: most of the mass about
+/// zero, a tail of positive outliers, a few negative Ritz values. It depends on `step` alone, a little.
+pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
+    let mut random = Random(step.wrapping_mul(0x9e37_79b9) ^ 0x5eed);
+    let n = parameters as f64;
+    let probes: Vec<ProbeRecord> = (0..probes).map(|index| probe(index, n, &mut random)).collect();
+    let one = probes.len() < 2;
+    let mut estimate = |mean: f64| Estimate {
+        mean,
+        standard_error: (!one).then(|| mean.abs() * 0.02 * (1.0 + random.next())),
+    };
+    let lambda_max = probes.iter().flat_map(|p| &p.nodes).copied().fold(f64::MIN, f64::max);
+    let lambda_min = probes.iter().flat_map(|p| &p.nodes).copied().fold(f64::MAX, f64::min);
+    let extreme = |value: f64| {
+        let (lanczos_residual, hvp_error) = (1e-4 * value.abs(), 3e-5 * lambda_max);
+        Extreme { value, residual: lanczos_residual + hvp_error, lanczos_residual, hvp_error }
+    };
+    let trace = 1.4 * lambda_max;
+    Snapshot {
+        version: SNAPSHOT_VERSION,
+        step,
+        unix_time: 1_750_000_000.25 + step as f64,
+        world_size: 2,
+        parameters,
+        tokens: Some(8192),
+        seed: 42,
+        loss: 10.8 / (1.0 + 0.01 * step as f64),
+        gradient_norm: 1.7,
+        parameter_norm: 91.5,
+        lambda_max: extreme(lambda_max),
+        lambda_min: extreme(lambda_min),
+        trace: estimate(trace),
+        mean_eigenvalue: estimate(trace / n),
+        frobenius_norm: estimate(1.2 * lambda_max),
+        negative_share: estimate(0.41),
+        negative_share_resolved: estimate(0.07),
+        effective_rank: Some(estimate(212.0)),
+        stable_rank: Some(estimate(1.44)),
+        spectral_entropy: Some(estimate(5.9)),
+        unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
+        hvp: HvpReport {
+            forward: 30,
+            central: 10,
+            redone: 1,
+            step_min: 4e-4,
+            step_max: 3e-2,
+            predicted_error_median: 8e-4,
+            predicted_error_worst: 9e-3,
+            parity_median: 0.012,
+            parity_worst: 0.21,
+            rounding_worst: 2e-4,
+            gradient_noise: 6e-7,
+            gradient_repeats: Some(true),
+        },
+        cost: Cost {
+            seconds: 3.25,
+            gradient_seconds: 3.0,
+            communication_seconds: 0.0625,
+            gradients: 53,
+            calibration_gradients: 3,
+            all_reduces: 81,
+            reduced_values: 162,
+            basis_bytes: 20 * 4 * parameters / 2,
+            vector_bytes: 4 * 4 * parameters / 2,
+        },
+        probes,
+    }
+}
+
+fn probe(index: u64, n: f64, random: &mut Random) -> ProbeRecord {
+    let outliers = (0..20).map(|i| 40.0 * 10_f64.powf(-0.45 * f64::from(i)));
+    let mut nodes: Vec<f64> =
+        outliers.chain([-0.8, -0.03, -2e-4]).map(|node| node * (0.9 + 0.2 * random.next())).collect();
+    nodes.sort_by(f64::total_cmp);
+    let mut weights: Vec<f64> = nodes.iter().map(|node| 1.0 / n + 1.0 / (1.0 + 1e6 * node.abs())).collect();
+    let total: f64 = weights.iter().sum();
+    weights.iter_mut().for_each(|weight| *weight /= total);
+    let steps = nodes.len();
+    ProbeRecord {
+        index,
+        alpha: (0..steps).map(|_| random.next()).collect(),
+        beta: (0..steps).map(|_| random.next()).collect(),
+        residuals: nodes.iter().map(|node| 1e-4 * node.abs()).collect(),
+        hvp_errors: vec![1.2e-3; steps],
+        nodes,
+        weights,
+        breakdown: None,
+    }
+}
+
+/// Numbers that need not be good, only the same each time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}

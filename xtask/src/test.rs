@@ -1,0 +1,127 @@
+//! `cargo xtask test`: everything that must pass before a commit, cheapest first.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, Result};
+use crate::process::{heading, run as run_command, seconds};
+use crate::setup::{self, Environment};
+use crate::workspace::Workspace;
+
+struct Step {
+    name: &'static str,
+    title: &'static str,
+    /// Formatting can be checked on a machine that has no libtorch.
+    needs_setup: bool,
+    arguments: &'static [&'static str],
+}
+
+const STEPS: [Step; 4] = [
+    Step { name: "fmt", title: "Format", needs_setup: false, arguments: &["fmt", "--all", "--check"] },
+    Step {
+        name: "clippy",
+        title: "Lints",
+        needs_setup: true,
+        arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    },
+    // Without a choice of targets this covers libraries, programs, integration tests and doc tests,
+    // and builds the examples.
+    Step { name: "test", title: "Tests", needs_setup: true, arguments: &["test", "--workspace"] },
+    Step {
+        name: "doc",
+        title: "Documentation",
+        needs_setup: true,
+        arguments: &["doc", "--workspace", "--no-deps"],
+    },
+];
+
+impl Step {
+    fn command(&self, workspace: &Workspace, environment: Option<&Environment>) -> Command {
+        let mut command = match environment {
+            Some(environment) => environment.cargo(workspace),
+            None => workspace.cargo(),
+        };
+        command.args(self.arguments);
+        if self.name == "doc" {
+            let users = env::var("RUSTDOCFLAGS").unwrap_or_default();
+            command.env("RUSTDOCFLAGS", format!("{users} -D warnings").trim_start());
+        }
+        command
+    }
+}
+
+pub fn run(workspace: &Workspace, names: &[OsString]) -> Result<()> {
+    let steps = select(names)?;
+    let mut summary = Vec::new();
+
+    let environment = if steps.iter().any(|step| step.needs_setup) {
+        let start = Instant::now();
+        let environment = setup::prepare(workspace)?;
+        summary.push(("set-up", start.elapsed()));
+        Some(environment)
+    } else {
+        None
+    };
+
+    for step in steps {
+        heading(step.title);
+        let start = Instant::now();
+        let outcome = run_command(&mut step.command(workspace, environment.as_ref()));
+        summary.push((step.name, start.elapsed()));
+        if let Err(failure) = outcome {
+            print_summary(&summary, false);
+            return Err(failure.with_advice(&format!(
+                "The step `{0}` failed. Alone it runs with: cargo xtask test {0}",
+                step.name
+            )));
+        }
+    }
+    print_summary(&summary, true);
+    Ok(())
+}
+
+/// The named steps, or all of them, always in the order of [`STEPS`].
+fn select(names: &[OsString]) -> Result<Vec<&'static Step>> {
+    if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        let known = STEPS.map(|step| step.name).join(", ");
+        return Err(Failure::Usage(format!("no step `{}`: the steps are {known}", unknown.display())));
+    }
+    let chosen = |step: &&Step| names.is_empty() || names.iter().any(|name| step.name == name);
+    Ok(STEPS.iter().filter(chosen).collect())
+}
+
+fn print_summary(steps: &[(&str, Duration)], passed: bool) {
+    heading("Summary");
+    for (i, (name, time)) in steps.iter().enumerate() {
+        let outcome = if passed || i + 1 < steps.len() { "ok" } else { "FAILED" };
+        eprintln!("{name:<8}{:>14}  {outcome}", seconds(*time));
+    }
+    let total = steps.iter().map(|(_, time)| *time).sum();
+    eprintln!("{:<8}{:>14}", "total", seconds(total));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<OsString> {
+        names.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn all_steps_run_unless_some_are_named() {
+        assert_eq!(select(&[]).unwrap().len(), STEPS.len());
+        let chosen = select(&names(&["clippy", "fmt"])).unwrap();
+        assert_eq!(chosen.iter().map(|step| step.name).collect::<Vec<_>>(), ["fmt", "clippy"]);
+    }
+
+    #[test]
+    fn an_unknown_step_is_named_with_the_known_ones() {
+        let Err(Failure::Usage(message)) = select(&names(&["fmt", "lint"])) else {
+            panic!("`lint` is no step")
+        };
+        assert_eq!(message, "no step `lint`: the steps are fmt, clippy, test, doc");
+    }
+}
