@@ -46,7 +46,7 @@ impl Display {
         let Some(bar) = &self.bar else { return };
         bar.set_message(format!("loss {:.3}", report.loss));
         bar.set_position(report.step + 1);
-        if !std::io::stderr().is_terminal() && report.step % LINE_EVERY == 0 {
+        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(LINE_EVERY) {
             eprintln!("step {:>4}/{}  loss {:.3}", report.step, self.steps, report.loss);
         }
     }
@@ -56,7 +56,7 @@ impl Display {
         let Some(bar) = &self.bar else { return Ok(()) };
         bar.finish_and_clear();
         let directory = config.log.dir.as_path();
-        let records = read_jsonl(&directory.join(JSONL_FILE))?.collect::<Result<Vec<_>, _>>()?;
+        let records = read_jsonl(directory.join(JSONL_FILE))?.collect::<Result<Vec<_>, _>>()?;
         let snapshots: Vec<Snapshot> = drop_orphans(records)
             .into_iter()
             .filter_map(|record| if let Record::Snapshot(snapshot) = record { Some(*snapshot) } else { None })

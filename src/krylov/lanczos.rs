@@ -92,7 +92,7 @@ impl Lanczos {
     ///
     /// # Errors
     /// As the operator and libtorch report; the same on every rank, or a failure on one and
-    /// [`Error::Peer`] on the others.
+    /// [`Error::Peer`](crate::Error::Peer) on the others.
     pub fn run(&self, operator: &mut dyn Operator, basis: &mut Basis, w: &mut Tensor) -> Result<LanczosRun> {
         let mut run = LanczosRun::default();
         let mut norm_of_t = 0.0_f64;

@@ -1,11 +1,10 @@
 //! A host in one process whose loss is a closure.
 
-use super::models::Model;
+use super::models::{Loss, Model};
 use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Kind, Tensor};
 
-type Loss = Box<dyn Fn(&[Tensor]) -> Tensor>;
 type Hook = Box<dyn FnMut(u64, &mut Gradient) -> Result<(), HostError>>;
 
 pub struct ClosureHost {
