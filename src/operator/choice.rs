@@ -10,6 +10,10 @@ const PARITY_EVERY: usize = 8;
 /// How much larger than the step just used the next one may be: beyond, its error is a guess.
 const MAX_GROWTH: f64 = 8.0;
 
+/// Up to here the error that is predicted from a parity ratio is right within a factor of 5; beyond, terms of
+/// higher order may add to it.
+const TRUSTED_PARITY: f64 = 0.05;
+
 impl FiniteDifference<'_, '_> {
     /// η as it enters decisions: a power of four, so that rounding does not decide.
     pub(super) fn rounded_noise(&self) -> f64 {
@@ -64,8 +68,10 @@ impl FiniteDifference<'_, '_> {
         curvature: Curvature,
         used: f64,
         error: f64,
+        parity: f64,
     ) -> Option<(bool, f64)> {
-        if error <= self.config.max_relative_error || self.fixed_step().is_some() {
+        let good = error <= self.config.max_relative_error && parity <= TRUSTED_PARITY;
+        if good || self.fixed_step().is_some() {
             return None;
         }
         let noise = self.rounded_noise();

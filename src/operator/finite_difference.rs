@@ -208,7 +208,9 @@ impl Operator for FiniteDifference<'_, '_> {
         let (mut measured, mut record, mut curvature, mut error) =
             self.attempt(q, target, central, h, known)?;
         for _ in 0..MAX_REDONE {
-            let Some((scheme, step)) = self.better(central, curvature, h, error) else { break };
+            let Some((scheme, step)) = self.better(central, curvature, h, error, record.parity) else {
+                break;
+            };
             (central, h, known) = (scheme, step, Some(curvature));
             self.redone += 1;
             (measured, record, curvature, error) = self.attempt(q, target, central, h, known)?;

@@ -23,7 +23,8 @@ pub struct Extreme {
     pub residual: f64,
     /// The part that Lanczos leaves: β_m times the last component of the Ritz vector in the Krylov basis.
     pub lanczos_residual: f64,
-    /// The predicted error of the Hessian-vector products, as it acts on this Ritz pair.
+    /// The part that the Hessian-vector products may add: [`PREDICTION_FACTOR`](super::PREDICTION_FACTOR)
+    /// times their predicted error, as it acts on this Ritz pair.
     pub hvp_error: f64,
 }
 

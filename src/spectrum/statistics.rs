@@ -5,6 +5,10 @@ use crate::spectrum::estimate::{mean, of_means};
 use crate::spectrum::quadrature::integrate;
 use crate::spectrum::snapshot::{Estimate, Extreme, ProbeRecord, Unresolved};
 
+/// What a predicted error is multiplied by where a bound is wanted: predictions are within this factor of
+/// the true errors, as the tests check along whole Lanczos runs.
+pub const PREDICTION_FACTOR: f64 = 5.0;
+
 /// Statistics of a spectrum, each with its error over probe vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
@@ -81,11 +85,12 @@ fn extreme(probes: &[ProbeRecord], beyond: impl Fn(f64, f64) -> bool) -> Option<
     let ritz = probes.iter().flat_map(|probe| (0..probe.nodes.len()).map(move |k| (probe, k)));
     let (probe, k) = ritz
         .reduce(|best, next| if beyond(next.0.nodes[next.1], best.0.nodes[best.1]) { next } else { best })?;
+    let hvp_error = PREDICTION_FACTOR * probe.hvp_errors[k];
     Some(Extreme {
         value: probe.nodes[k],
-        residual: probe.residuals[k] + probe.hvp_errors[k],
+        residual: probe.residuals[k] + hvp_error,
         lanczos_residual: probe.residuals[k],
-        hvp_error: probe.hvp_errors[k],
+        hvp_error,
     })
 }
 

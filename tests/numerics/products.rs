@@ -16,14 +16,8 @@ pub fn errors(
     config: &HvpConfig,
     directions: &[Tensor],
 ) -> Vec<(f64, f64)> {
-    let exact = ClosureHost::new(model(seed), Kind::Double);
     let mut host = ClosureHost::new(model(seed), kind);
-    // The oracle stands at the parameters as they were rounded.
-    tch::no_grad(|| {
-        for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
-            exact.shallow_clone().copy_(rounded);
-        }
-    });
+    let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
     let layout = Layout::new(&host, None).unwrap();
     let mut calibration = Calibration::default();
     let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
@@ -91,25 +85,6 @@ fn products_in_f32_agree_with_f64_double_backward_to_1e_3_on_random_vectors() {
             };
             assert!(error < 1e-3, "seed {seed}: {error:e}");
         }
-    }
-}
-
-#[test]
-fn the_predicted_error_is_within_a_factor_of_5_of_the_true_one() {
-    for (kind, difference) in [(Kind::Float, Difference::Central), (Kind::Double, Difference::Central)] {
-        let config = HvpConfig { difference, ..HvpConfig::default() };
-        let mut within = 0;
-        let mut all = 0;
-        for seed in 0..10 {
-            for direction in directions(mlp, seed) {
-                let [(error, predicted)] = errors(mlp, seed, kind, &config, &[direction])[..] else {
-                    panic!()
-                };
-                all += 1;
-                within += i32::from(predicted / error < 5.0 && error / predicted < 5.0);
-            }
-        }
-        assert!(within * 10 >= all * 9, "{kind:?} {difference:?}: {within} of {all}");
     }
 }
 

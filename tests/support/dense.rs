@@ -1,6 +1,7 @@
 //! Dense oracles, and an operator that is a matrix.
 
 use super::closure_host::ClosureHost;
+use super::models::Model;
 use hessian_probe::config::Reorthogonalize;
 use hessian_probe::krylov::{Basis, Lanczos, LanczosRun, Operator, Product};
 use hessian_probe::sharded::Layout;
@@ -24,6 +25,17 @@ pub fn distance(value: f64, values: &[f64]) -> f64 {
 
 /// Double backward.
 impl ClosureHost {
+    /// An oracle in f64 that stands at the parameters of `host` as they were rounded.
+    pub fn at_the_same_parameters(model: Model, host: &Self) -> Self {
+        let exact = Self::new(model, Kind::Double);
+        tch::no_grad(|| {
+            for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
+                exact.shallow_clone().copy_(rounded);
+            }
+        });
+        exact
+    }
+
     /// H, entry by entry through double backward: the oracle.
     pub fn dense_hessian(&self) -> Tensor {
         let (_, gradients) = self.graph(true);
