@@ -84,13 +84,13 @@ fn table(snapshots: &[Snapshot]) {
         let (max, trace) = (snapshot.lambda_max, snapshot.trace);
         let error = trace.standard_error.map_or_else(|| "?".to_owned(), |error| format!("{error:.0}"));
         println!(
-            "{:>5}  {:>6.3}  {:>19}  {:>9.3}  {:>17}  ≥{:>6.2}%  {:>7.1}",
+            "{:>5}  {:>6.3}  {:>19}  {:>9.3}  {:>17}  {:>8}  {:>7.1}",
             snapshot.step,
             snapshot.loss,
             format!("{:.3} ± {:.3}", max.value, max.residual),
             snapshot.lambda_min.value,
             format!("{:.0} ± {error}", trace.mean),
-            100.0 * snapshot.negative_share_resolved.mean,
+            format!("≥ {:.2}%", 100.0 * snapshot.negative_share_resolved.mean),
             snapshot.cost.seconds,
         );
     }
