@@ -93,22 +93,26 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`callback`], [`host`], [`group`] | what we offer a loop, what it lends, how ranks talk |
-//! | [`config`], [`schedule`] | what a user can set |
+//! | [`config`], [`schedule`], [`budget`] | what a user can set |
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
 //! | [`sharded`] | vectors that live in shards, and probe vectors by global index |
+//! | [`checkpoint`] | our state beside a checkpoint |
 //! | [`log`] | the writer thread, JSON lines, TensorBoard event files |
 //!
 //! # Messages
 //! Through the `log` crate, target `hessian_probe`: one line a probe at *info*, a skipped probe at *warn*.
 //! Nothing is printed.
 
+pub mod budget;
 pub mod callback;
+pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod group;
 pub mod host;
+mod interrupt;
 pub mod krylov;
 pub mod log;
 pub mod operator;
@@ -123,5 +127,6 @@ pub use config::{OnError, ProbeConfig};
 pub use error::{Error, Result};
 pub use group::{HostError, ProcessGroup, ReduceOp, SingleProcess};
 pub use host::{Gradient, Host, Progress, RandomState, Shard};
+pub use interrupt::Interrupter;
 pub use probe::HessianProbe;
 pub use spectrum::Snapshot;

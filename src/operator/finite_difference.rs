@@ -3,6 +3,7 @@
 use crate::config::HvpConfig;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::interrupt::Interrupter;
 use crate::krylov::{Operator, Product};
 use crate::operator::calibration::{AT_THETA, Calibration};
 use crate::operator::guard::Guard;
@@ -44,6 +45,7 @@ pub struct FiniteDifference<'a, 'h> {
     pub(super) config: &'a HvpConfig,
     pub(super) calibration: &'a mut Calibration,
     pub(super) ranks: Ranks,
+    pub(super) interrupter: &'a Interrupter,
     pub(super) pending: Option<Error>,
     pub(super) origin: ShardedVector,
     pub(super) range: StepRange,
@@ -64,8 +66,8 @@ pub struct FiniteDifference<'a, 'h> {
 }
 
 impl<'a, 'h> FiniteDifference<'a, 'h> {
-    /// Borrows the host, computes g(θ₀), and measures η where `recalibrate`, along the unit vector
-    /// `direction`. `w` is scratch. Collective.
+    /// Borrows the host, computes g(θ₀), and measures η where it is due, along the unit vector `direction`.
+    /// `w` is scratch. Once `interrupter` is set, on any rank, the next product is an error on all. Collective.
     ///
     /// # Errors
     /// When the host fails or its gradient is not finite, on any rank.
@@ -74,6 +76,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         layout: &'a Layout,
         config: &'a HvpConfig,
         calibration: &'a mut Calibration,
+        interrupter: &'a Interrupter,
         direction: &Tensor,
         w: &mut Tensor,
     ) -> Result<Self> {
@@ -93,6 +96,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             config,
             calibration,
             ranks,
+            interrupter,
             pending: None,
             origin,
             range: StepRange::new(1.0, 1.0),
@@ -193,6 +197,10 @@ impl Operator for FiniteDifference<'_, '_> {
     ) -> Result<Product> {
         if index == 0 {
             self.last = None;
+        }
+        if self.interrupter.is_interrupted() {
+            // This rank still takes part in the gradient that the others are about to compute.
+            self.pending.get_or_insert(Error::Interrupted { rank: self.ranks.rank() });
         }
         let foreseen = self.foreseen(index, expected_norm);
         let mut central = self.is_central(index, foreseen);

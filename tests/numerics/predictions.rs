@@ -56,7 +56,7 @@ fn errors(model: fn(u64) -> Model, seed: u64, kind: Kind, difference: Difference
     let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
     let layout = Layout::new(&host, None).unwrap();
     let n = layout.parameters() as i64;
-    let mut calibration = Calibration::default();
+    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let mut basis = Basis::new(&layout, Reorthogonalize::Full, 15).unwrap();
     let mut w = Tensor::zeros([n], (kind, Device::Cpu));
     let start = |run: u64| {
@@ -64,7 +64,8 @@ fn errors(model: fn(u64) -> Model, seed: u64, kind: Kind, difference: Difference
         (&v / v.norm()).to_kind(kind)
     };
     let inner =
-        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &start(0), &mut w).unwrap();
+        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, &start(0), &mut w)
+            .unwrap();
     let mut operator = Checked { inner, exact: &exact, errors: Vec::new() };
     for run in 0..3 {
         basis.clear();

@@ -19,11 +19,11 @@ pub fn errors(
     let mut host = ClosureHost::new(model(seed), kind);
     let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
     let layout = Layout::new(&host, None).unwrap();
-    let mut calibration = Calibration::default();
+    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
     let start = directions[0].to_kind(kind);
     let mut operator =
-        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &start, &mut w).unwrap();
+        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &never, &start, &mut w).unwrap();
     directions
         .iter()
         .map(|direction| {
@@ -134,12 +134,12 @@ fn a_step_that_changes_no_parameter_is_an_error_that_says_so() {
     let layout = Layout::new(&host, None).unwrap();
     let before = host.flat();
     let config = HvpConfig { step_size: StepSize::Absolute(1e-12), ..HvpConfig::default() };
-    let mut calibration = Calibration::default();
+    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let n = layout.local_len();
     let q = Tensor::ones([n], (Kind::Float, Device::Cpu)) / (n as f64).sqrt();
     let mut w = q.zeros_like();
     let mut operator =
-        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &q, &mut w).unwrap();
+        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, &q, &mut w).unwrap();
     let error = operator.apply(0, &q, None, &mut w).unwrap_err().to_string();
     assert!(error.contains("hvp.step_size") && error.contains("1e-12"), "{error}");
     drop(operator);
