@@ -17,7 +17,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Task {
     /// Probes, in turn with gradients of training.
-    Time { rounds: usize },
+    Time { rounds: usize, schemes: usize },
     /// What each Lanczos step sends, and the time of its vector work.
     Traffic,
     /// The peak of resident memory, with or without a probe.

@@ -45,7 +45,7 @@ fn main() -> Result<()> {
 /// What one process of the benchmark does: one case, whose result is one line.
 fn work(case: &Case) -> Result<()> {
     let result = match case.task {
-        Task::Time { rounds } => serde_json::to_value(time::measure(case, rounds)?)?,
+        Task::Time { rounds, schemes } => serde_json::to_value(time::measure(case, rounds, schemes)?)?,
         Task::Traffic => serde_json::to_value(traffic::measure(case)?)?,
         Task::Memory { probe } => serde_json::to_value(memory::measure(case, probe)?)?,
         Task::Callback => serde_json::to_value(callback::measure(case)?)?,

@@ -21,6 +21,9 @@ pub struct Options {
     /// Only these models: `1M`, `10M`.
     #[arg(long, value_delimiter = ',')]
     pub models: Vec<String>,
+    /// Only the first so many of the configurations that are timed.
+    #[arg(long, default_value_t = crate::time::SCHEMES.len())]
+    pub schemes: usize,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     pub bench: bool,

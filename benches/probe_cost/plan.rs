@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<Report> {
         }
     }
     for &model in &models {
-        let task = Task::Time { rounds: options.rounds };
+        let task = Task::Time { rounds: options.rounds, schemes: options.schemes };
         if options.quick {
             times(&mut report, &case(task, model, SMALL_BATCH, 1, options.threads))?;
             continue;
@@ -119,6 +119,9 @@ fn memory(report: &mut Report, case: &Case) -> Result<()> {
 fn times(report: &mut Report, case: &Case) -> Result<()> {
     let times: Times = measure(case, &[])?;
     for (index, (scheme, ..)) in SCHEMES.iter().enumerate() {
+        if !times.probes.iter().any(|probe| probe.scheme == index) {
+            continue;
+        }
         let of = |f: &dyn Fn(&crate::time::ProbeTime) -> f64| {
             let probes = times.probes.iter().filter(|probe| probe.scheme == index);
             median(&probes.map(f).collect::<Vec<_>>())

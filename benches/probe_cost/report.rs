@@ -40,7 +40,9 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds a figure and shows it: a whole run takes minutes.
     pub fn add(&mut self, row: Row) {
+        eprintln!("  {}: {:.3} {}", row.figure.trim(), row.value, row.unit);
         self.rows.push(row);
     }
 

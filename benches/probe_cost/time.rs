@@ -59,7 +59,7 @@ impl ProbeTime {
     }
 }
 
-pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
+pub fn measure(case: &Case, rounds: usize, schemes: usize) -> Result<Times> {
     let group = case.group()?;
     let second = case.second_group(&group)?;
     let mut host = Instrumented::new(case.trainer(group)?, Some(case.trainer(second)?));
@@ -68,7 +68,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     host.train()?;
     let mut probes = Vec::new();
     let mut callbacks = Vec::new();
-    for (_, difference, reorthogonalize) in SCHEMES {
+    for (_, difference, reorthogonalize) in SCHEMES.into_iter().take(schemes) {
         callbacks.push(case.probe(|config| {
             config.hvp.difference = difference;
             config.slq.reorthogonalize = reorthogonalize;
