@@ -110,6 +110,9 @@ fn memory(report: &mut Report, case: &Case) -> Result<()> {
         let measured = shards(with_probe as f64 - without as f64 - with.basis as f64);
         report.add(Row::new("memory beyond the basis: measured", &place, measured, "shards").at_most(4.0));
     }
+    if let Some(once) = with.once {
+        report.add(Row::new("memory of any first probe (code, thread)", &place, once as f64 / 1e6, "MB"));
+    }
     let counted = shards(with.vectors as f64);
     report.add(Row::new("memory beyond the basis: counted", &place, counted, "shards").at_most(4.0));
     report.add(Row::new("basis", &place, shards(with.basis as f64), "shards"));
