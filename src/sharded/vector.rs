@@ -30,7 +30,6 @@ impl ShardedVector {
     }
 
     /// The tensor itself: `local_len` entries.
-    #[must_use]
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
