@@ -65,8 +65,7 @@ impl FiniteDifference<'_, '_> {
     pub(super) fn norms(&self) -> Result<Vec<f64>, TchError> {
         let mut theta = Sums::<1>::new();
         for chunk in chunks(self.layout).filter(|chunk| chunk.counted) {
-            let piece = chunk.of_shard(self.guard.saved())?.f_to_kind(Kind::Double)?;
-            theta.add([(&piece, &piece)])?;
+            theta.add_square(&chunk.of_shard(self.guard.saved())?)?;
         }
         Ok(vec![theta.finish()?[0], sums::norm_squared(self.layout, self.origin.tensor())?])
     }
@@ -80,7 +79,7 @@ impl FiniteDifference<'_, '_> {
             for chunk in chunks(self.layout) {
                 let origin = chunk.of(self.origin.tensor())?.f_to_kind(Kind::Double)?;
                 let difference = chunk.of_shard(tensors)?.f_to_kind(Kind::Double)?.f_sub(&origin)?;
-                sums.add([(&difference, &difference)])?;
+                sums.add_square(&difference)?;
             }
             Ok(sums.finish()?[0])
         };
