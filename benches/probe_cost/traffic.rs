@@ -4,6 +4,7 @@ use crate::Result;
 use crate::case::Case;
 use crate::instrumented::{Instrumented, Log};
 use crate::report::median;
+use hessian_probe::Interrupter;
 use hessian_probe::config::{Distribution, HvpConfig, Reorthogonalize};
 use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
 use hessian_probe::operator::{Calibration, FiniteDifference};
@@ -140,8 +141,8 @@ fn run(
     basis.commit();
     let mut w = ShardedVector::zeros(layout)?.tensor().shallow_clone();
     let config = HvpConfig::default();
-    let log = host.log.clone();
-    let inner = FiniteDifference::new(host, layout, &config, calibration, &start, &mut w)?;
+    let (log, never) = (host.log.clone(), Interrupter::default());
+    let inner = FiniteDifference::new(host, layout, &config, calibration, &never, &start, &mut w)?;
     let mut operator = Marked { inner, log: log.clone(), marks: Vec::new() };
     Lanczos { steps: case.steps, reorthogonalize }.run(&mut operator, &mut basis, &mut w)?;
     let end = Mark::now(&log.borrow());

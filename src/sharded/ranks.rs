@@ -78,8 +78,13 @@ impl Ranks {
             Some(_) => 1.0,
         });
         if let Err(lost) = self.all_reduce(host, during, &mut values, ReduceOp::Sum) {
-            // The rank's own failure explains more than the collective that failed after it.
-            return Err(failure.unwrap_or(lost));
+            // The rank's own failure, of its gradient's collectives as a rule, explains more than the
+            // one that failed after it; but the group is lost all the same.
+            return Err(failure.map_or(lost, |source| Error::Communication {
+                rank: self.rank,
+                during,
+                source: Box::new(source),
+            }));
         }
         let failed = values.pop().unwrap_or(0.0);
         if failed == 0.0 {
