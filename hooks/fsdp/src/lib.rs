@@ -64,9 +64,10 @@
 //! ```
 //!
 //! # Not there yet
-//! Mixed precision, checkpoints, gathering a block while its predecessor runs, GPUs. They are coming; the
+//! Mixed precision, gathering a block while its predecessor runs, GPUs. They are coming; the
 //! parts of the crate are shaped for them.
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod engine;
@@ -76,6 +77,7 @@ pub mod optimizer;
 pub mod sharding;
 pub mod trainer;
 
+pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
 pub use config::{Dtype, TrainerConfig};
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};

@@ -8,6 +8,7 @@ mod step;
 pub use probe::ProbeBatch;
 pub use run::RunReport;
 pub use step::StepReport;
+pub(crate) use step::reduce;
 
 use crate::config::TrainerConfig;
 use crate::data::SequenceSource;
@@ -30,7 +31,7 @@ pub struct Trainer {
     group: ProcessGroup,
     source: Box<dyn SequenceSource>,
     engine: Engine,
-    optimizer: AdamW,
+    pub(crate) optimizer: AdamW,
     gradients: GradientShards,
     /// The backward pass that the optimizer has not used yet.
     pending: Option<step::Pending>,
@@ -169,6 +170,14 @@ impl Trainer {
             split_shards(layouts, self.optimizer.first_moments(), rank)?,
             split_shards(layouts, self.optimizer.second_moments(), rank)?,
         ))
+    }
+
+    /// Goes on as after `step` steps; parameters and moments are set through their tensors.
+    pub(crate) fn restore_progress(&mut self, step: u64, tokens: u64, optimizer_steps: u64) {
+        self.pending = None;
+        self.step = step;
+        self.tokens = tokens;
+        self.optimizer.set_steps(optimizer_steps);
     }
 
     /// The state of the generator that dropout draws from.
