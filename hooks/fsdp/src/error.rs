@@ -195,7 +195,9 @@ pub enum Error {
     },
 
     /// Another rank failed in work that all ranks do or none; its own error has the reason.
-    #[error("rank {rank}: {during}: given up on all ranks because rank {failed} failed; see that rank's error")]
+    #[error(
+        "rank {rank}: {during}: given up on all ranks because rank {failed} failed; see that rank's error"
+    )]
     Peer {
         /// This rank.
         rank: usize,

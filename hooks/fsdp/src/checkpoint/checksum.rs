@@ -125,7 +125,9 @@ impl<'a> VerifiedFile<'a> {
         let path = root.join(&entry.path);
         let damaged = |reason: String| Err(Error::Damaged { rank, path: path.clone(), reason });
         let file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return damaged("is missing".into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return damaged("is missing".into());
+            }
             other => other.io_at(rank, "open", &path)?,
         };
         let metadata = file.metadata().io_at(rank, "open", &path)?;
@@ -133,7 +135,11 @@ impl<'a> VerifiedFile<'a> {
             return damaged("is not a file".into());
         }
         if metadata.len() != entry.bytes {
-            return damaged(format!("has {} bytes, not the {} that were written", metadata.len(), entry.bytes));
+            return damaged(format!(
+                "has {} bytes, not the {} that were written",
+                metadata.len(),
+                entry.bytes
+            ));
         }
         Ok(Self { entry, path, file, rank, chunk: Vec::new(), index: None })
     }
@@ -185,7 +191,8 @@ impl<'a> VerifiedFile<'a> {
         }
         let expected = usize::try_from(index).ok().and_then(|index| self.entry.crc32c.get(index));
         if expected != Some(&crc32c::crc32c(&self.chunk)) {
-            return self.damaged(format!("bytes {start} to {} are not those that were written", start + length));
+            return self
+                .damaged(format!("bytes {start} to {} are not those that were written", start + length));
         }
         self.index = Some(index);
         Ok(())

@@ -50,7 +50,10 @@ impl CheckpointConfig {
             return Err(Error::config("checkpoint.every", "is 0, must be at least 1"));
         }
         if self.keep == Some(0) {
-            return Err(Error::config("checkpoint.keep", "is 0, must be at least 1; leave it out to keep all"));
+            return Err(Error::config(
+                "checkpoint.keep",
+                "is 0, must be at least 1; leave it out to keep all",
+            ));
         }
         Ok(())
     }

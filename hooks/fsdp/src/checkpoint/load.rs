@@ -121,9 +121,7 @@ impl Trainer {
         encoded.resize(2 * count[0] as usize, 0.0);
         from_rank_zero(group, during, &mut encoded)?;
         let decode = |pair: &[f64]| match *pair {
-            [step, nonce] if nonce >= 0.0 => {
-                Some(Name::Replaced { step: step as u64, nonce: nonce as u64 })
-            }
+            [step, nonce] if nonce >= 0.0 => Some(Name::Replaced { step: step as u64, nonce: nonce as u64 }),
             [step, _] => Some(Name::Published { step: step as u64 }),
             _ => None,
         };
@@ -136,7 +134,9 @@ impl Trainer {
         let incompatible = |key: &str, mine: String, saved: String| Error::Incompatible {
             path: checkpoint.path().into(),
             key: format!("config.{key}"),
-            reason: format!("is {saved}, but this run has {mine}; resume with the configuration of the checkpoint"),
+            reason: format!(
+                "is {saved}, but this run has {mine}; resume with the configuration of the checkpoint"
+            ),
         };
         if mine.dtype != saved.dtype {
             return Err(incompatible("dtype", format!("{:?}", mine.dtype), format!("{:?}", saved.dtype)));
@@ -287,9 +287,7 @@ impl Trainer {
 
     fn call_on_load(&mut self, checkpoint: &Checkpoint, callbacks: &mut [&mut dyn Callback]) -> Result<()> {
         let (rank, step) = (self.group().rank(), checkpoint.step());
-        let failed = |during| {
-            move |source| Error::Callback { rank, step, during, source: Box::new(source) }
-        };
+        let failed = |during| move |source| Error::Callback { rank, step, during, source: Box::new(source) };
         let states = &checkpoint.manifest().callbacks;
         if states.len() != callbacks.len() && rank == 0 && states.iter().any(|state| !state.is_null()) {
             log::warn!(
@@ -315,10 +313,7 @@ fn random_state_range(entry: &RankEntry) -> Range<u64> {
 }
 
 /// The keys of two configurations that have different values, with those; nested keys have dots.
-fn differences(
-    mine: &crate::TrainerConfig,
-    saved: &crate::TrainerConfig,
-) -> Vec<(String, String, String)> {
+fn differences(mine: &crate::TrainerConfig, saved: &crate::TrainerConfig) -> Vec<(String, String, String)> {
     // The default is as many as there are heads.
     let spelled_out = |config: &crate::TrainerConfig| {
         let mut config = config.clone();

@@ -161,7 +161,8 @@ impl Manifest {
         let damaged = |reason: &str| Unreadable::Damaged(reason.into());
         let body = body(bytes).ok_or_else(|| damaged("is cut off or changed: it fails its own checksum"))?;
         // From here on the bytes are those that somebody wrote, but that may have been another program.
-        let unexpected = |error: serde_json::Error| Unreadable::Damaged(format!("is not a manifest: {error}"));
+        let unexpected =
+            |error: serde_json::Error| Unreadable::Damaged(format!("is not a manifest: {error}"));
         let head: Head = serde_json::from_slice(body).map_err(unexpected)?;
         if head.format != FORMAT {
             return Err(Unreadable::Damaged(format!("is of the format `{}`, not `{FORMAT}`", head.format)));
@@ -202,7 +203,10 @@ impl Manifest {
                 };
                 let aligned = slice.offset.is_multiple_of(size);
                 if !aligned || !inside(slice.offset, slice.len.checked_mul(size)) {
-                    return Err(format!("a slice at byte {} of {} is not in it", slice.offset, rank.file.path));
+                    return Err(format!(
+                        "a slice at byte {} of {} is not in it",
+                        slice.offset, rank.file.path
+                    ));
                 }
                 covered.push((slice.state, slice.parameter, slice.start, slice.len));
             }
@@ -216,7 +220,10 @@ impl Manifest {
                     slices.next_if(|slice| (slice.0, slice.1) == (state, index))
                 {
                     if start != end {
-                        return Err(format!("slices of `{}` leave a gap or overlap at {end}", parameter.name));
+                        return Err(format!(
+                            "slices of `{}` leave a gap or overlap at {end}",
+                            parameter.name
+                        ));
                     }
                     end = start.saturating_add(len);
                 }
@@ -322,7 +329,10 @@ mod tests {
     fn a_manifest_cut_off_anywhere_or_with_any_bit_flipped_is_refused() {
         let bytes = manifest().encode().unwrap();
         for end in 0..bytes.len() {
-            assert!(matches!(Manifest::decode(&bytes[..end]), Err(Unreadable::Damaged(_))), "cut off at {end}");
+            assert!(
+                matches!(Manifest::decode(&bytes[..end]), Err(Unreadable::Damaged(_))),
+                "cut off at {end}"
+            );
         }
         for bit in 0..8 * bytes.len() {
             let mut changed = bytes.clone();
@@ -341,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_manifest_that_contradicts_itself_is_refused() {
-        let changes: [(&str, fn(&mut Manifest)); 12] = [
+        type Change = fn(&mut Manifest);
+        let changes: [(&str, Change); 12] = [
             ("of the format", |m| m.format = "other".into()),
             ("world size", |m| m.world_size = 3),
             ("not a path", |m| m.files[0].path = "../x".into()),

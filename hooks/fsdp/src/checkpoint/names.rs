@@ -46,7 +46,8 @@ impl fmt::Display for Name {
 
 /// A number as [`Display`](fmt::Display) writes it, so that there is one name for each.
 fn digits(text: &str, least: usize, radix: u32) -> Option<u64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || (radix == 16 && (b'a'..=b'f').contains(&byte)));
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit() || (radix == 16 && (b'a'..=b'f').contains(&byte)));
     let canonical = text.len() == least || (text.len() > least && !text.starts_with('0'));
     if plain && canonical { u64::from_str_radix(text, radix).ok() } else { None }
 }
@@ -69,9 +70,19 @@ mod tests {
             }
         }
         for other in [
-            "step-1", "step-0000000a", "step-000000001", "step-+0000001", "step-", "stop-00000001", "",
-            ".staging-step-00000001", ".staging-step-00000001-0", ".other-step-00000001-0123456789ab",
-            "staging-step-00000001-0123456789ab", ".staging-step-00000001-0123456789AB", "step-00000001.bak",
+            "step-1",
+            "step-0000000a",
+            "step-000000001",
+            "step-+0000001",
+            "step-",
+            "stop-00000001",
+            "",
+            ".staging-step-00000001",
+            ".staging-step-00000001-0",
+            ".other-step-00000001-0123456789ab",
+            "staging-step-00000001-0123456789ab",
+            ".staging-step-00000001-0123456789AB",
+            "step-00000001.bak",
             "step-99999999999999999999999",
         ] {
             assert_eq!(Name::parse(other), None, "{other}");

@@ -40,7 +40,8 @@ impl RankFile {
             let parameters = layouts.iter().flat_map(|layout| {
                 layout.parameters.iter().map(move |parameter| (parameter, layout.slice(rank, parameter)))
             });
-            for (index, (parameter, slice)) in parameters.enumerate().filter(|(_, (_, slice))| slice.len > 0) {
+            for (index, (parameter, slice)) in parameters.enumerate().filter(|(_, (_, slice))| slice.len > 0)
+            {
                 let key = state.key(&parameter.spec.name);
                 let offset = header.push(key, dtype.safetensors(), vec![slice.len]);
                 slices.push(SliceEntry {

@@ -98,8 +98,7 @@ impl Trainer {
         };
         let mine: Vec<f64> =
             agree(group, "writing a checkpoint", written)?.into_iter().map(f64::from).collect();
-        let counts: Vec<usize> =
-            plans.iter().map(|plan| chunks(plan.bytes, CHUNK_BYTES) as usize).collect();
+        let counts: Vec<usize> = plans.iter().map(|plan| chunks(plan.bytes, CHUNK_BYTES) as usize).collect();
         let mut all = gather(group, "gathering checksums", &counts, &mine)?.into_iter();
 
         let entry = |(rank, (plan, count)): (usize, (RankFile, usize))| RankEntry {
@@ -150,11 +149,8 @@ impl Trainer {
         let (rank, step) = (self.group().rank(), self.steps_done().saturating_sub(1));
         let mut control = Control::Continue;
         for callback in callbacks {
-            let result = callback.on_save_checkpoint(step, directory, self).map_err(|source| Error::Callback {
-                rank,
-                step,
-                during: "on_save_checkpoint",
-                source: Box::new(source),
+            let result = callback.on_save_checkpoint(step, directory, self).map_err(|source| {
+                Error::Callback { rank, step, during: "on_save_checkpoint", source: Box::new(source) }
             });
             // After each, or the next one would communicate with ranks that are not there.
             control = control.and(agree(self.group(), "on_save_checkpoint", result)?);
@@ -173,11 +169,12 @@ impl Trainer {
         let mut files = Vec::new();
         take_up(directory, "", &own, &mut files)?;
         let layouts = self.engine().parameters().layouts();
-        let parameters = layouts.iter().flat_map(|layout| &layout.parameters).map(|parameter| ParameterEntry {
-            name: parameter.spec.name.clone(),
-            shape: parameter.spec.shape.clone(),
-            dtype: self.config().dtype,
-        });
+        let parameters =
+            layouts.iter().flat_map(|layout| &layout.parameters).map(|parameter| ParameterEntry {
+                name: parameter.spec.name.clone(),
+                shape: parameter.spec.shape.clone(),
+                dtype: self.config().dtype,
+            });
         let manifest = Manifest {
             format: Manifest::format(),
             version: VERSION,

@@ -122,7 +122,9 @@ impl Trainer {
         report.checkpoint_requested |= requested;
         let Some(checkpoint) = self.config.checkpoint.clone() else {
             if requested {
-                log::warn!("a callback asked for a checkpoint, but there is no `checkpoint.dir` to save it in");
+                log::warn!(
+                    "a callback asked for a checkpoint, but there is no `checkpoint.dir` to save it in"
+                );
             }
             return Ok(());
         };

@@ -47,21 +47,70 @@ fn fixed() -> Vec<(&'static str, Vec<Value>)> {
 /// Keys that change nothing in the loss of a causal language model.
 const IGNORED: &[&str] = &[
     // Where the file comes from, and how others load it.
-    "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "auto_map",
-    "transformers_version", "torch_dtype", "dtype", "torchscript", "use_bfloat16", "tf_legacy_loss",
-    "transformers.js_config", "is_llama_config", "tokenizer_class", "unsloth_version", "unsloth_fixed",
-    "finetuning_task", "task_specific_params", "problem_type", "id2label", "label2id", "num_labels",
-    "chunk_size_feed_forward", "pruned_heads", "tie_encoder_decoder", "cross_attention_hidden_size",
+    "_name_or_path",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "auto_map",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "torchscript",
+    "use_bfloat16",
+    "tf_legacy_loss",
+    "transformers.js_config",
+    "is_llama_config",
+    "tokenizer_class",
+    "unsloth_version",
+    "unsloth_fixed",
+    "finetuning_task",
+    "task_specific_params",
+    "problem_type",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "chunk_size_feed_forward",
+    "pruned_heads",
+    "tie_encoder_decoder",
+    "cross_attention_hidden_size",
     // What is returned besides logits.
-    "use_cache", "output_attentions", "output_hidden_states", "output_scores", "return_dict",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "return_dict",
     "return_dict_in_generate",
     // Tokens, and how text is generated.
-    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "prefix",
-    "is_decoder", "bad_words_ids", "begin_suppress_tokens", "suppress_tokens", "forced_bos_token_id",
-    "forced_eos_token_id", "diversity_penalty", "do_sample", "early_stopping", "encoder_no_repeat_ngram_size",
-    "exponential_decay_length_penalty", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
-    "num_beam_groups", "num_beams", "num_return_sequences", "remove_invalid_values", "repetition_penalty",
-    "temperature", "top_k", "top_p", "typical_p",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "prefix",
+    "is_decoder",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
 ];
 
 /// The model that the `config.json` at `path` describes.
@@ -103,15 +152,14 @@ pub fn read_config(path: &Path) -> Result<LlamaConfig> {
         attention: Attention::default(),
     };
     config.validate().map_err(|error| match error {
-        Error::Config { key, reason } => {
-            reader.error(key.strip_prefix("model.").unwrap_or(&key), reason)
-        }
+        Error::Config { key, reason } => reader.error(key.strip_prefix("model.").unwrap_or(&key), reason),
         other => other,
     })?;
     if let Some(size) = reader.optional("head_dim", "a whole number", as_size)?
         && size != config.head_size()
     {
-        let expected = format!("is {size}; only hidden_size / num_attention_heads = {} can be used", config.head_size());
+        let expected =
+            format!("is {size}; only hidden_size / num_attention_heads = {} can be used", config.head_size());
         return Err(reader.error("head_dim", expected));
     }
     Ok(config)
@@ -232,7 +280,8 @@ impl Reader<'_> {
                     // `type` is what transformers called it first.
                     "rope_type" | "type" if value == "default" => {}
                     "rope_type" | "type" => {
-                        let reason = format!("is {value}; only \"default\" can be used: frequencies are not scaled");
+                        let reason =
+                            format!("is {value}; only \"default\" can be used: frequencies are not scaled");
                         return Err(self.error(&name, reason));
                     }
                     "rope_theta" => {
@@ -322,7 +371,11 @@ mod tests {
             ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "rope_scaling.factor"),
             ("rope_scaling", json!({"type": "linear"}), "rope_scaling.type"),
             ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e5}), "rope_parameters.rope_type"),
-            ("rope_parameters", json!({"partial_rotary_factor": 0.5}), "rope_parameters.partial_rotary_factor"),
+            (
+                "rope_parameters",
+                json!({"partial_rotary_factor": 0.5}),
+                "rope_parameters.partial_rotary_factor",
+            ),
             ("attention_bias", json!(true), "attention_bias"),
             ("mlp_bias", json!(true), "mlp_bias"),
             ("hidden_act", json!("gelu"), "hidden_act"),

@@ -77,7 +77,9 @@ impl Trainer {
         let staged = parent(directory).join(name);
 
         let result = self.export_staged(directory, &staged, max_file_bytes);
-        if result.is_err() && rank == 0 && staged.exists()
+        if result.is_err()
+            && rank == 0
+            && staged.exists()
             && let Err(error) = fs::remove_dir_all(&staged)
         {
             log::warn!("cannot remove {}: {error}", staged.display());
@@ -101,11 +103,8 @@ impl Trainer {
             let written = self.export_block(block, layout, &mut index, &mut writer);
             agree(self.group(), "exporting a model", written)?;
         }
-        let finished = if rank == 0 {
-            writer.finish_file().and_then(|()| publish(staged, directory))
-        } else {
-            Ok(())
-        };
+        let finished =
+            if rank == 0 { writer.finish_file().and_then(|()| publish(staged, directory)) } else { Ok(()) };
         agree(self.group(), "exporting a model", finished)
     }
 
@@ -199,15 +198,17 @@ impl Writer<'_> {
     fn start_file(&self, number: usize) -> Result<ChecksumWriter> {
         let path = self.path(number);
         let mut header = Header::new();
-        for ((_, parameter), _) in self.parameters.iter().zip(&self.files.numbers).filter(|(_, it)| **it == number)
+        for ((_, parameter), _) in
+            self.parameters.iter().zip(&self.files.numbers).filter(|(_, it)| **it == number)
         {
             let shape = parameter.spec.shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
             header.push(parameter.spec.name.clone(), self.trainer.config().dtype.safetensors(), shape);
         }
-        let header = header
-            .encode()
-            .map_err(|error| std::io::Error::other(error.to_string()))
-            .io_at(0, "write the header of", &path)?;
+        let header = header.encode().map_err(|error| std::io::Error::other(error.to_string())).io_at(
+            0,
+            "write the header of",
+            &path,
+        )?;
         let mut file = ChecksumWriter::create(&path, CHUNK_BYTES, 0)?;
         file.write(&header)?;
         Ok(file)

@@ -79,7 +79,8 @@ impl Trainer {
 
     fn read_weights(&self, weights: &Weights) -> Result<()> {
         let rank = self.group().rank();
-        let (layouts, shards) = (self.engine().parameters().layouts(), self.engine().parameters().flat_shards());
+        let (layouts, shards) =
+            (self.engine().parameters().layouts(), self.engine().parameters().flat_shards());
         let _no_grad = no_grad_guard();
         for (layout, shard) in layouts.iter().zip(shards) {
             for parameter in &layout.parameters {

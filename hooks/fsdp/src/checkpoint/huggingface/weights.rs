@@ -65,7 +65,9 @@ impl Weights {
         for (weight, name) in index.weight_map {
             let mut components = Path::new(&name).components();
             if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
-                return Err(refuse(format!("`{weight}` is said to be in `{name}`, which is not a file name")));
+                return Err(refuse(format!(
+                    "`{weight}` is said to be in `{name}`, which is not a file name"
+                )));
             }
             let number = match numbers.get(&name) {
                 Some(&number) => number,
