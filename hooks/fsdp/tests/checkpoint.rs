@@ -3,7 +3,7 @@
 mod common;
 
 use common::{bits, config, generator_lock, on_ranks_with, text};
-use hessian_probe::{Callback, Control, Host};
+use hessian_probe::{Callback, Control, Host, Shard};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::checkpoint::{latest, retain};
 use hessian_probe_fsdp::{
@@ -12,6 +12,7 @@ use hessian_probe_fsdp::{
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use tch::Tensor;
 
 /// Where ranks find each other's files.
 const DIRECTORY: &str = "CHECKPOINT_TEST_DIRECTORY";
@@ -105,26 +106,35 @@ fn large() -> TrainerConfig {
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Part {
     losses: Vec<f64>,
-    /// Global offset, then parameter, first and second moment in bits.
-    slices: Vec<(u64, Vec<u64>, Vec<u64>, Vec<u64>)>,
+    slices: Vec<Slice>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Slice {
+    global_offset: u64,
+    /// Parameter, first and second moment in bits.
+    bits: [Vec<u64>; 3],
 }
 
 fn part(trainer: &Trainer) -> Part {
     let (first, second) = trainer.moments().unwrap();
     let shards = trainer.named_shards().unwrap();
-    let slices = shards.iter().zip(first.iter().zip(&second));
-    let slices = slices.map(|(shard, (first, second))| {
-        (shard.global_offset, bits(&shard.tensor), bits(first), bits(second))
-    });
-    Part { losses: Vec::new(), slices: slices.collect() }
+    let slice = |(shard, (first, second)): (&Shard, (&Tensor, &Tensor))| Slice {
+        global_offset: shard.global_offset,
+        bits: [&shard.tensor, first, second].map(bits),
+    };
+    let slices = shards.iter().zip(first.iter().zip(&second)).map(slice).collect();
+    Part { losses: Vec::new(), slices }
 }
 
 /// Each global index with the bits of the three vectors there.
 fn by_index(parts: impl IntoIterator<Item = Part>) -> BTreeMap<u64, [u64; 3]> {
     let mut map = BTreeMap::new();
-    for (offset, parameter, first, second) in parts.into_iter().flat_map(|part| part.slices) {
-        for (i, ((p, m), v)) in parameter.into_iter().zip(first).zip(second).enumerate() {
-            assert!(map.insert(offset + i as u64, [p, m, v]).is_none());
+    for Slice { global_offset, bits } in parts.into_iter().flat_map(|part| part.slices) {
+        assert!(bits.iter().all(|vector| vector.len() == bits[0].len()));
+        for i in 0..bits[0].len() {
+            let values = [0, 1, 2].map(|vector| bits[vector][i]);
+            assert!(map.insert(global_offset + i as u64, values).is_none());
         }
     }
     map
@@ -221,7 +231,7 @@ impl Callback for Writer {
         host: &mut dyn Host,
     ) -> hessian_probe::Result<Control> {
         assert!(!directory.join("manifest.json").exists(), "the manifest is last");
-        assert_eq!(directory.read_dir().unwrap().count() >= host.group().world_size(), true);
+        assert!(directory.read_dir().unwrap().count() >= host.group().world_size());
         let own = directory.join("hessian_probe/deep");
         std::fs::create_dir_all(&own).unwrap();
         std::fs::write(own.join(format!("{}.txt", host.group().rank())), format!("step {step}")).unwrap();

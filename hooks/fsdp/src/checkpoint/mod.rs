@@ -76,6 +76,7 @@ compile_error!("checkpoints are written on little-endian machines only");
 mod agreement;
 mod atomic;
 mod checksum;
+mod compatible;
 mod config;
 mod header;
 pub mod huggingface;

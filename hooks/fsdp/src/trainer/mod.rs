@@ -53,6 +53,26 @@ impl Trainer {
         group: ProcessGroup,
         source: impl SequenceSource + 'static,
     ) -> Result<Self> {
+        let seed = Some(config.seed);
+        Self::build(config, group, Box::new(source), seed)
+    }
+
+    /// [`new`](Self::new) with parameters of zero, which the caller sets before anybody sees them.
+    pub(crate) fn without_parameters(
+        config: TrainerConfig,
+        group: ProcessGroup,
+        source: impl SequenceSource + 'static,
+    ) -> Result<Self> {
+        Self::build(config, group, Box::new(source), None)
+    }
+
+    /// With the initial values of `initial`, a seed, or of zero.
+    fn build(
+        config: TrainerConfig,
+        group: ProcessGroup,
+        source: Box<dyn SequenceSource>,
+        initial: Option<u64>,
+    ) -> Result<Self> {
         let (rank, world_size) = (group.rank(), group.world_size());
         config.validate(world_size)?;
         agree(&config, &group)?;
@@ -67,7 +87,10 @@ impl Trainer {
             tch::set_num_threads(threads);
         }
         let model = Llama::new(config.model.clone(), config.dtype.kind(), Device::Cpu)?;
-        let parameters = ShardedParameters::initialized(&model, rank, world_size, config.seed)?;
+        let parameters = match initial {
+            Some(seed) => ShardedParameters::initialized(&model, rank, world_size, seed)?,
+            None => ShardedParameters::zeros(&model, rank, world_size)?,
+        };
         let optimizer = AdamW::new(config.optimizer, &parameters)?;
         let gradients = GradientShards::new(parameters.layouts(), rank, model.kind(), model.device())?;
         // The streams of initial values and data start from other counters.
@@ -76,7 +99,7 @@ impl Trainer {
             total_steps: config.schedule.total_steps(),
             config,
             group,
-            source: Box::new(source),
+            source,
             engine: Engine::new(model, parameters),
             optimizer,
             gradients,

@@ -32,7 +32,7 @@ impl Trainer {
         let opened = read_config(&directory.join("config.json"))
             .and_then(|model| Ok((model, Weights::open(directory, rank)?)));
         let (model, weights) = agree(&group, "opening a model", opened)?;
-        let trainer = Self::new(configure(model), group, source)?;
+        let trainer = Self::without_parameters(configure(model), group, source)?;
         let read = trainer.check_weights(directory, &weights).and_then(|()| trainer.read_weights(&weights));
         agree(trainer.group(), "reading a model", read)?;
         Ok(trainer)

@@ -34,6 +34,7 @@
 mod config;
 mod export;
 mod import;
+mod keys;
 mod weights;
 
 pub use config::{read_config, write_config};
