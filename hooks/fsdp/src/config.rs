@@ -1,5 +1,6 @@
 //! What a training run is made of.
 
+use crate::checkpoint::CheckpointConfig;
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
 use crate::optimizer::{AdamWConfig, LearningRate};
@@ -24,6 +25,22 @@ impl Dtype {
         match self {
             Self::F32 => Kind::Float,
             Self::F64 => Kind::Double,
+        }
+    }
+
+    /// safetensors' name for it.
+    pub(crate) fn safetensors(self) -> safetensors::Dtype {
+        match self {
+            Self::F32 => safetensors::Dtype::F32,
+            Self::F64 => safetensors::Dtype::F64,
+        }
+    }
+
+    /// The size of an element.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F64 => 8,
         }
     }
 }
@@ -94,6 +111,9 @@ pub struct TrainerConfig {
     /// bits, so runs that are compared need the same.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// Where and when [`Trainer::run`](crate::Trainer::run) saves checkpoints; never where absent.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointConfig>,
 }
 
 fn one() -> usize {
@@ -114,6 +134,7 @@ impl TrainerConfig {
             seed: 0,
             dtype: Dtype::default(),
             threads: None,
+            checkpoint: None,
         }
     }
 
@@ -125,6 +146,7 @@ impl TrainerConfig {
         self.model.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate()?;
+        self.checkpoint.as_ref().map_or(Ok(()), CheckpointConfig::validate)?;
         for (key, value) in [
             ("batch_size", self.batch_size),
             ("sequence_length", self.sequence_length),

@@ -1,6 +1,7 @@
 //! What can go wrong, where it happened, and what to do about it.
 
 use hessian_probe::HostError;
+use std::io;
 use std::path::PathBuf;
 use tch::TchError;
 
@@ -87,7 +88,7 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 
     /// There is too little data, or it does not fit the model.
@@ -154,6 +155,93 @@ pub enum Error {
         /// The callback's own words.
         source: Box<hessian_probe::Error>,
     },
+
+    /// A file or directory of a checkpoint cannot be written, read or moved.
+    #[error("rank {rank}: cannot {action} {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// The rank on which it failed.
+        rank: usize,
+        /// What was attempted, as in `write`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
+    /// A checkpoint is not as it was written. Nothing was read from it into the trainer.
+    #[error(
+        "rank {rank}: damaged checkpoint: {}: {reason}. Use an older one: `Trainer::resume_latest` takes the \
+         newest that is whole", path.display()
+    )]
+    Damaged {
+        /// The rank that noticed.
+        rank: usize,
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A checkpoint is whole but not one of this run's model, or of another version of the format.
+    #[error("checkpoint {}: `{key}`: {reason}", path.display())]
+    Incompatible {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs, as in `config.model.hidden_size`.
+        key: String,
+        /// How, and what to do.
+        reason: String,
+    },
+
+    /// Another rank failed in work that all ranks do or none; its own error has the reason.
+    #[error(
+        "rank {rank}: {during}: given up on all ranks because rank {failed} failed; see that rank's error"
+    )]
+    Peer {
+        /// This rank.
+        rank: usize,
+        /// The (lowest) rank that failed.
+        failed: usize,
+        /// What was being done.
+        during: &'static str,
+        /// Whether every rank that failed did so with an error that [is damage](Error::is_damage).
+        damage: bool,
+    },
+
+    /// A model in Hugging Face's form cannot be read or written.
+    #[error("{}: {reason}", path.display())]
+    HuggingFace {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it, and what is expected.
+        reason: String,
+    },
+
+    /// A key of Hugging Face's `config.json` asks for something that this model does not compute.
+    #[error("{}: `{key}`: {reason}", path.display())]
+    HuggingFaceKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, as in `rope_scaling.rope_type`.
+        key: String,
+        /// Why it cannot be honoured, and which values can.
+        reason: String,
+    },
+}
+
+/// What to do about an error of the file system, where that is known.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            ". Make room, or lower `checkpoint.keep`"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ". Check the directory's owner and permissions"
+        }
+        io::ErrorKind::NotFound => ". Every rank must see the same directory",
+        _ => "",
+    }
 }
 
 impl Error {
@@ -169,6 +257,12 @@ impl Error {
             Self::Callback { source, .. } => source.is_communication(),
             _ => false,
         }
+    }
+
+    /// Whether a checkpoint's files are at fault, so that an older checkpoint may do.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Io { .. } | Self::Peer { damage: true, .. })
     }
 }
 

@@ -18,6 +18,7 @@
 //! │ │ callbacks: on_before_optimizer_step        g is live; a probe here takes n/W more            │
 //! │ │ all-reduce of (loss, |g|²) ── clip ── AdamW on the shards                 2 n_b/W            │
 //! │ │ callbacks: on_step_end                     g is free: a probe's gradients go there           │
+//! │ │ where due, a checkpoint: shards ── callbacks: on_save_checkpoint ── publish                  │
 //! │ callbacks: on_train_end      (on_exception, where something fails)                             │
 //! └────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
@@ -63,10 +64,17 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
+//! # Checkpoints
+//! [`Trainer::save`] writes what all ranks hold, [`Trainer::resume`] goes on from it: bit for bit on the same
+//! number of ranks, and on any other. Models come from and go to Hugging Face's form with
+//! [`Trainer::from_hugging_face`] and [`Trainer::export_hugging_face`]. The format, and what holds when a
+//! process is killed or a disk is full, is on the page of [`checkpoint`].
+//!
 //! # Not there yet
-//! Mixed precision, checkpoints, gathering a block while its predecessor runs, GPUs. They are coming; the
+//! Mixed precision, gathering a block while its predecessor runs, GPUs. They are coming; the
 //! parts of the crate are shaped for them.
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod engine;
@@ -76,6 +84,7 @@ pub mod optimizer;
 pub mod sharding;
 pub mod trainer;
 
+pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
 pub use config::{Dtype, TrainerConfig};
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};

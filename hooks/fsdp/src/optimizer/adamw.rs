@@ -129,6 +129,11 @@ impl AdamW {
         self.steps
     }
 
+    /// Goes on as after `steps` steps; the moments are set through their tensors.
+    pub(crate) fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
     /// First moments `m`, one flat tensor per block, laid out like the parameters.
     pub(crate) fn first_moments(&self) -> &[Tensor] {
         &self.first

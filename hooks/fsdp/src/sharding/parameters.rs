@@ -28,12 +28,8 @@ impl ShardedParameters {
     /// # Errors
     /// [`Torch`](Error::Torch) when memory is short.
     pub fn initialized(model: &Llama, rank: usize, world_size: usize, seed: u64) -> Result<Self> {
-        let layouts = BlockLayout::of_blocks(model.blocks(), world_size);
-        let mut shards = Vec::with_capacity(layouts.len());
-        for layout in &layouts {
-            let describe = || format!("initializing block `{}`", layout.name);
-            let shard = Tensor::f_zeros([layout.shard_len as i64], (model.kind(), model.device()))
-                .at(rank, describe)?;
+        let parameters = Self::zeros(model, rank, world_size)?;
+        for (layout, shard) in parameters.layouts.iter().zip(&parameters.shards) {
             for parameter in &layout.parameters {
                 let slice = layout.slice(rank, parameter);
                 for done in (0..slice.len).step_by(CHUNK) {
@@ -43,11 +39,24 @@ impl ShardedParameters {
                     shard
                         .f_narrow(0, (slice.shard_start + done) as i64, count as i64)
                         .and_then(|mut target| target.f_copy_(&Tensor::f_from_slice(&values)?))
-                        .at(rank, describe)?;
+                        .at(rank, || format!("initializing block `{}`", layout.name))?;
                 }
             }
-            shards.push(shard);
         }
+        Ok(parameters)
+    }
+
+    /// This rank's slices, all zero: for values that are read from somewhere.
+    ///
+    /// # Errors
+    /// [`Torch`](Error::Torch) when memory is short.
+    pub fn zeros(model: &Llama, rank: usize, world_size: usize) -> Result<Self> {
+        let layouts = BlockLayout::of_blocks(model.blocks(), world_size);
+        let shards = layouts.iter().map(|layout| {
+            Tensor::f_zeros([layout.shard_len as i64], (model.kind(), model.device()))
+                .at(rank, || format!("the parameters of block `{}`", layout.name))
+        });
+        let shards = shards.collect::<Result<Vec<_>>>()?;
         let borrows = model.blocks().iter().map(|block| block.borrows).collect();
         Ok(Self { layouts, borrows, shards, rank, meter: GatherMeter::default() })
     }

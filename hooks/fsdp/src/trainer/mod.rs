@@ -8,6 +8,7 @@ mod step;
 pub use probe::ProbeBatch;
 pub use run::RunReport;
 pub use step::StepReport;
+pub(crate) use step::reduce;
 
 use crate::config::TrainerConfig;
 use crate::data::SequenceSource;
@@ -30,7 +31,7 @@ pub struct Trainer {
     group: ProcessGroup,
     source: Box<dyn SequenceSource>,
     engine: Engine,
-    optimizer: AdamW,
+    pub(crate) optimizer: AdamW,
     gradients: GradientShards,
     /// The backward pass that the optimizer has not used yet.
     pending: Option<step::Pending>,
@@ -52,6 +53,26 @@ impl Trainer {
         group: ProcessGroup,
         source: impl SequenceSource + 'static,
     ) -> Result<Self> {
+        let seed = Some(config.seed);
+        Self::build(config, group, Box::new(source), seed)
+    }
+
+    /// [`new`](Self::new) with parameters of zero, which the caller sets before anybody sees them.
+    pub(crate) fn without_parameters(
+        config: TrainerConfig,
+        group: ProcessGroup,
+        source: impl SequenceSource + 'static,
+    ) -> Result<Self> {
+        Self::build(config, group, Box::new(source), None)
+    }
+
+    /// With the initial values of `initial`, a seed, or of zero.
+    fn build(
+        config: TrainerConfig,
+        group: ProcessGroup,
+        source: Box<dyn SequenceSource>,
+        initial: Option<u64>,
+    ) -> Result<Self> {
         let (rank, world_size) = (group.rank(), group.world_size());
         config.validate(world_size)?;
         agree(&config, &group)?;
@@ -66,7 +87,10 @@ impl Trainer {
             tch::set_num_threads(threads);
         }
         let model = Llama::new(config.model.clone(), config.dtype.kind(), Device::Cpu)?;
-        let parameters = ShardedParameters::initialized(&model, rank, world_size, config.seed)?;
+        let parameters = match initial {
+            Some(seed) => ShardedParameters::initialized(&model, rank, world_size, seed)?,
+            None => ShardedParameters::zeros(&model, rank, world_size)?,
+        };
         let optimizer = AdamW::new(config.optimizer, &parameters)?;
         let gradients = GradientShards::new(parameters.layouts(), rank, model.kind(), model.device())?;
         // The streams of initial values and data start from other counters.
@@ -75,7 +99,7 @@ impl Trainer {
             total_steps: config.schedule.total_steps(),
             config,
             group,
-            source: Box::new(source),
+            source,
             engine: Engine::new(model, parameters),
             optimizer,
             gradients,
@@ -169,6 +193,14 @@ impl Trainer {
             split_shards(layouts, self.optimizer.first_moments(), rank)?,
             split_shards(layouts, self.optimizer.second_moments(), rank)?,
         ))
+    }
+
+    /// Goes on as after `step` steps; parameters and moments are set through their tensors.
+    pub(crate) fn restore_progress(&mut self, step: u64, tokens: u64, optimizer_steps: u64) {
+        self.pending = None;
+        self.step = step;
+        self.tokens = tokens;
+        self.optimizer.set_steps(optimizer_steps);
     }
 
     /// The state of the generator that dropout draws from.

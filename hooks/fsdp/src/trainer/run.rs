@@ -1,6 +1,7 @@
 //! Many steps, with callbacks at the points that the crate's page shows.
 
 use super::{StepReport, Trainer};
+use crate::checkpoint::{OnSaveError, retain};
 use crate::error::{Error, Result};
 use hessian_probe::{Callback, Control, Host};
 
@@ -11,8 +12,26 @@ pub struct RunReport {
     pub steps: u64,
     /// Whether a callback asked to stop.
     pub stopped: bool,
-    /// Whether a callback asked for a checkpoint, which this crate does not write yet.
+    /// Whether a callback asked for a checkpoint.
     pub checkpoint_requested: bool,
+    /// The checkpoints that were saved.
+    pub checkpoints: u64,
+    /// The checkpoints that could not be saved, with [`OnSaveError::Continue`].
+    pub failed_checkpoints: u64,
+}
+
+/// What callbacks ask for, both at once if they do.
+#[derive(Clone, Copy, Default)]
+struct Requests {
+    checkpoint: bool,
+    stop: bool,
+}
+
+impl Requests {
+    fn add(&mut self, control: Control) {
+        self.checkpoint |= control == Control::RequestCheckpoint;
+        self.stop |= control == Control::RequestStop;
+    }
 }
 
 impl Trainer {
@@ -23,8 +42,13 @@ impl Trainer {
     /// callback's [`on_exception`](Callback::on_exception) is told and the error is returned. All ranks
     /// must pass the same steps and corresponding callbacks, and those must ask for the same on all ranks.
     ///
+    /// With [`TrainerConfig::checkpoint`](crate::TrainerConfig::checkpoint), a [checkpoint](Self::save) is saved
+    /// after every `every` steps (of training, not of this run), after a step in which a callback asked for
+    /// one, and after the last step.
+    ///
     /// # Errors
-    /// As [`step`](Self::step), and [`Callback`](Error::Callback).
+    /// As [`step`](Self::step), and [`Callback`](Error::Callback); as [`save`](Self::save), unless
+    /// [`OnSaveError::Continue`] is set.
     pub fn run(
         &mut self,
         steps: u64,
@@ -50,52 +74,100 @@ impl Trainer {
         mut on_step: impl FnMut(&StepReport),
     ) -> Result<RunReport> {
         let mut report = RunReport::default();
-        let mut control = self
-            .call(callbacks, self.step, "on_train_begin", |callback, host| callback.on_train_begin(host))?;
-        while report.steps < steps && control != Control::RequestStop {
-            report.checkpoint_requested |= control == Control::RequestCheckpoint;
+        let mut requests = Requests::default();
+        let mut saved = None;
+        self.call(callbacks, &mut requests, self.step, "on_train_begin", |callback, host| {
+            callback.on_train_begin(host)
+        })?;
+        while report.steps < steps && !requests.stop {
             self.backward()?;
             let step = self.step;
-            control = self.call(callbacks, step, "on_before_optimizer_step", |callback, host| {
+            self.call(callbacks, &mut requests, step, "on_before_optimizer_step", |callback, host| {
                 callback.on_before_optimizer_step(step, host)
             })?;
             let done = self.optimizer_step()?;
             report.steps += 1;
-            let after =
-                self.call(callbacks, step, "on_step_end", |callback, host| callback.on_step_end(step, host))?;
-            control = control.and(after);
+            self.call(callbacks, &mut requests, step, "on_step_end", |callback, host| {
+                callback.on_step_end(step, host)
+            })?;
             on_step(&done);
+            let every = self.config.checkpoint.as_ref().and_then(|checkpoint| checkpoint.every);
+            if requests.checkpoint || every.is_some_and(|every| self.step.is_multiple_of(every)) {
+                self.save_in_run(callbacks, &mut requests, &mut report, &mut saved)?;
+            }
         }
-        report.stopped = control == Control::RequestStop;
-        report.checkpoint_requested |= control == Control::RequestCheckpoint;
-        let last =
-            self.call(callbacks, self.step, "on_train_end", |callback, host| callback.on_train_end(host))?;
-        report.checkpoint_requested |= last == Control::RequestCheckpoint;
-        if report.checkpoint_requested {
-            log::warn!("a callback asked for a checkpoint, which this trainer does not write yet");
+        report.stopped = requests.stop;
+        // What was saved after the last step need not be saved again.
+        if saved != Some(self.step) && (report.steps > 0 || requests.checkpoint) {
+            self.save_in_run(callbacks, &mut requests, &mut report, &mut saved)?;
+        }
+        self.call(callbacks, &mut requests, self.step, "on_train_end", |callback, host| {
+            callback.on_train_end(host)
+        })?;
+        if requests.checkpoint {
+            self.save_in_run(callbacks, &mut requests, &mut report, &mut saved)?;
         }
         Ok(report)
     }
 
-    /// Calls every callback, and returns the strongest request.
+    /// Saves where and how the configuration says, and fulfils a request by that.
+    fn save_in_run(
+        &mut self,
+        callbacks: &mut [&mut dyn Callback],
+        requests: &mut Requests,
+        report: &mut RunReport,
+        saved: &mut Option<u64>,
+    ) -> Result<()> {
+        let requested = std::mem::take(&mut requests.checkpoint);
+        report.checkpoint_requested |= requested;
+        let Some(checkpoint) = self.config.checkpoint.clone() else {
+            if requested {
+                log::warn!(
+                    "a callback asked for a checkpoint, but there is no `checkpoint.dir` to save it in"
+                );
+            }
+            return Ok(());
+        };
+        match self.save_and_ask(&checkpoint.dir, callbacks) {
+            Ok((_, control)) => {
+                *saved = Some(self.step);
+                report.checkpoints += 1;
+                requests.stop |= control == Control::RequestStop;
+                if let Some(keep) = checkpoint.keep.filter(|_| self.group.rank() == 0)
+                    && let Err(error) = retain(&checkpoint.dir, keep, *saved)
+                {
+                    log::warn!("{error}");
+                }
+                Ok(())
+            }
+            Err(error) if checkpoint.on_error == OnSaveError::Continue && !error.is_communication() => {
+                log::error!("no checkpoint of step {}: {error}", self.step);
+                report.failed_checkpoints += 1;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Calls every callback, and adds up their requests.
     fn call(
         &mut self,
         callbacks: &mut [&mut dyn Callback],
+        requests: &mut Requests,
         step: u64,
         during: &'static str,
         mut call: impl FnMut(&mut dyn Callback, &mut dyn Host) -> hessian_probe::Result<Control>,
-    ) -> Result<Control> {
+    ) -> Result<()> {
         let rank = self.group.rank();
-        let mut control = Control::Continue;
         for callback in callbacks {
-            let request = call(&mut **callback, self).map_err(|source| Error::Callback {
+            let control = call(&mut **callback, self).map_err(|source| Error::Callback {
                 rank,
                 step,
                 during,
                 source: Box::new(source),
             })?;
-            control = control.and(request);
+            requests.add(control);
         }
-        Ok(control)
+        Ok(())
     }
 }

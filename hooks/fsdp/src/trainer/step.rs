@@ -133,7 +133,7 @@ fn count_targets(group: &ProcessGroup, batches: &[Batch]) -> Result<f64> {
     Ok(count[0])
 }
 
-pub(super) fn reduce(group: &ProcessGroup, values: &mut [f64], op: ReduceOp, during: &str) -> Result<()> {
+pub(crate) fn reduce(group: &ProcessGroup, values: &mut [f64], op: ReduceOp, during: &str) -> Result<()> {
     hessian_probe::ProcessGroup::all_reduce(group, values, op).map_err(|source| Error::Communication {
         rank: group.rank(),
         during: during.into(),

@@ -1,0 +1,110 @@
+//! What the keys of `config.json` mean here.
+
+use serde_json::{Value, json};
+
+/// Keys that the translation reads by name.
+pub(super) const READ: [&str; 15] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_parameters",
+    "rope_scaling",
+    "tie_word_embeddings",
+    "max_position_embeddings",
+    "initializer_range",
+    "head_dim",
+    "architectures",
+];
+
+/// Keys with the values that this model computes; `null` and a missing key mean the first.
+pub(super) fn fixed() -> Vec<(&'static str, Vec<Value>)> {
+    vec![
+        ("model_type", vec![json!("llama")]),
+        ("hidden_act", vec![json!("silu"), json!("swish")]),
+        ("attention_bias", vec![json!(false)]),
+        ("mlp_bias", vec![json!(false)]),
+        ("attention_dropout", vec![json!(0.0), json!(0)]),
+        // Slices of the projections that are multiplied apart: other rounding.
+        ("pretraining_tp", vec![json!(1)]),
+        ("rope_interleaved", vec![json!(false)]),
+        ("partial_rotary_factor", vec![json!(1.0), json!(1)]),
+        ("is_encoder_decoder", vec![json!(false)]),
+        ("add_cross_attention", vec![json!(false)]),
+        ("quantization_config", vec![Value::Null]),
+        ("sliding_window", vec![Value::Null]),
+    ]
+}
+
+/// Keys that change nothing in the loss of a causal language model.
+pub(super) const IGNORED: &[&str] = &[
+    // Where the file comes from, and how others load it.
+    "_name_or_path",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "auto_map",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "torchscript",
+    "use_bfloat16",
+    "tf_legacy_loss",
+    "transformers.js_config",
+    "is_llama_config",
+    "tokenizer_class",
+    "unsloth_version",
+    "unsloth_fixed",
+    "finetuning_task",
+    "task_specific_params",
+    "problem_type",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "chunk_size_feed_forward",
+    "pruned_heads",
+    "tie_encoder_decoder",
+    "cross_attention_hidden_size",
+    // What is returned besides logits.
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "return_dict",
+    "return_dict_in_generate",
+    // Tokens, and how text is generated.
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "prefix",
+    "is_decoder",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+];

@@ -1,0 +1,378 @@
+//! The manifest: what a checkpoint consists of. Its encoding carries its own checksum.
+
+use super::checksum::chunks;
+use crate::config::{Dtype, TrainerConfig};
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The name of the format, the first thing in a manifest.
+const FORMAT: &str = "hessian-probe-fsdp checkpoint";
+
+/// The version of the format that this crate writes, and the only one that it reads.
+pub const VERSION: u32 = 1;
+
+/// What a checkpoint consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub(super) format: String,
+    /// The version of the format.
+    pub version: u32,
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// Tokens trained on by all ranks.
+    pub tokens: u64,
+    /// `t` in AdamW's bias corrections.
+    pub optimizer_steps: u64,
+    /// The number of ranks that wrote.
+    pub world_size: usize,
+    /// The run's configuration: model, optimizer, learning-rate schedule, seed, kind.
+    pub config: TrainerConfig,
+    /// The model's parameters in the order of its blocks.
+    pub parameters: Vec<ParameterEntry>,
+    /// What each rank wrote.
+    pub ranks: Vec<RankEntry>,
+    /// What callbacks wrote.
+    pub files: Vec<FileEntry>,
+    /// What callbacks returned from `state_dict` on rank 0, in their order.
+    pub callbacks: Vec<serde_json::Value>,
+}
+
+/// A whole parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterEntry {
+    /// Hugging Face's name.
+    pub name: String,
+    /// The shape of the whole.
+    pub shape: Vec<i64>,
+    /// The kind of its elements and of its moments'.
+    pub dtype: Dtype,
+}
+
+/// One rank's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankEntry {
+    /// The file.
+    pub file: FileEntry,
+    /// Slices of parameters and moments, in the order of the file.
+    pub slices: Vec<SliceEntry>,
+    /// The first byte of the random generator's state in the file.
+    pub random_state_offset: u64,
+    /// The length of that state in bytes.
+    pub random_state_bytes: u64,
+}
+
+/// Which of the three vectors a slice belongs to; named as in PyTorch's Adam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The parameter.
+    Parameter,
+    /// AdamW's first moment.
+    ExpAvg,
+    /// AdamW's second moment.
+    ExpAvgSq,
+}
+
+impl State {
+    /// In the order of a file.
+    pub(super) const ALL: [Self; 3] = [Self::Parameter, Self::ExpAvg, Self::ExpAvgSq];
+
+    /// The name of a tensor in the safetensors file.
+    pub(super) fn key(self, parameter: &str) -> String {
+        let prefix = match self {
+            Self::Parameter => "parameter",
+            Self::ExpAvg => "exp_avg",
+            Self::ExpAvgSq => "exp_avg_sq",
+        };
+        format!("{prefix}/{parameter}")
+    }
+}
+
+/// Consecutive elements of a flattened parameter, or of one of its moments, in a rank's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SliceEntry {
+    /// Which vector.
+    pub state: State,
+    /// The parameter's index in [`Manifest::parameters`].
+    pub parameter: usize,
+    /// The first element's index in the flattened parameter.
+    pub start: u64,
+    /// The number of elements.
+    pub len: u64,
+    /// The first element's first byte in the file.
+    pub offset: u64,
+}
+
+/// A file and its checksums.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Relative to the checkpoint, with `/` between components.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The bytes that one checksum is for (fewer for the last).
+    pub chunk_bytes: u64,
+    /// CRC-32C of each chunk.
+    pub crc32c: Vec<u32>,
+}
+
+/// Why bytes are not a manifest that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// They are not what was written.
+    Damaged(String),
+    /// They are of a version that this crate does not read.
+    Version(u64),
+}
+
+const OPENING: &str = "{\n\"crc32c\": \"";
+const MIDDLE: &str = "\",\n\"manifest\": ";
+const CLOSING: &str = "\n}\n";
+
+/// What is read before the version is known.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u64,
+}
+
+impl Manifest {
+    pub(super) fn format() -> String {
+        FORMAT.into()
+    }
+
+    /// JSON, in which the checksum precedes the very bytes that it is of:
+    /// `{"crc32c": "<8 hexadecimal digits>", "manifest": <those bytes>}` with fixed white space.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let body = serde_json::to_string_pretty(self)?;
+        let checksum = crc32c::crc32c(body.as_bytes());
+        Ok(format!("{OPENING}{checksum:08x}{MIDDLE}{body}{CLOSING}").into_bytes())
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let damaged = |reason: &str| Unreadable::Damaged(reason.into());
+        let body = body(bytes).ok_or_else(|| damaged("is cut off or changed: it fails its own checksum"))?;
+        // From here on the bytes are those that somebody wrote, but that may have been another program.
+        let unexpected =
+            |error: serde_json::Error| Unreadable::Damaged(format!("is not a manifest: {error}"));
+        let head: Head = serde_json::from_slice(body).map_err(unexpected)?;
+        if head.format != FORMAT {
+            return Err(Unreadable::Damaged(format!("is of the format `{}`, not `{FORMAT}`", head.format)));
+        }
+        if head.version != u64::from(VERSION) {
+            return Err(Unreadable::Version(head.version));
+        }
+        let manifest: Self = serde_json::from_slice(body).map_err(unexpected)?;
+        manifest.check().map_err(|reason| Unreadable::Damaged(format!("contradicts itself: {reason}")))?;
+        Ok(manifest)
+    }
+
+    /// All files but the manifest.
+    pub(super) fn all_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.ranks.iter().map(|rank| &rank.file).chain(&self.files)
+    }
+
+    /// Whether offsets lie inside of files, and slices cover every parameter and moment exactly once.
+    fn check(&self) -> Result<(), String> {
+        if self.ranks.len() != self.world_size || self.world_size == 0 {
+            return Err(format!("{} ranks of a world size of {}", self.ranks.len(), self.world_size));
+        }
+        for file in self.all_files() {
+            file.check()?;
+        }
+        let mut covered: Vec<(State, usize, u64, u64)> = Vec::new();
+        for rank in &self.ranks {
+            let inside = |offset: u64, bytes: Option<u64>| {
+                bytes.and_then(|bytes| offset.checked_add(bytes)).is_some_and(|end| end <= rank.file.bytes)
+            };
+            if !inside(rank.random_state_offset, Some(rank.random_state_bytes)) {
+                return Err(format!("the random state in {} lies outside of it", rank.file.path));
+            }
+            for slice in &rank.slices {
+                let size = self.parameters.get(slice.parameter).map(|parameter| parameter.dtype.bytes());
+                let Some(size) = size else {
+                    return Err(format!("there is no parameter number {}", slice.parameter));
+                };
+                let aligned = slice.offset.is_multiple_of(size);
+                if !aligned || !inside(slice.offset, slice.len.checked_mul(size)) {
+                    return Err(format!(
+                        "a slice at byte {} of {} is not in it",
+                        slice.offset, rank.file.path
+                    ));
+                }
+                covered.push((slice.state, slice.parameter, slice.start, slice.len));
+            }
+        }
+        covered.sort_unstable();
+        let mut slices = covered.into_iter().peekable();
+        for state in State::ALL {
+            for (index, parameter) in self.parameters.iter().enumerate() {
+                let mut end = 0;
+                while let Some((_, _, start, len)) =
+                    slices.next_if(|slice| (slice.0, slice.1) == (state, index))
+                {
+                    if start != end {
+                        return Err(format!(
+                            "slices of `{}` leave a gap or overlap at {end}",
+                            parameter.name
+                        ));
+                    }
+                    end = start.saturating_add(len);
+                }
+                if Some(end) != parameter.numel() {
+                    return Err(format!("slices of `{}` end at {end}", parameter.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ParameterEntry {
+    fn numel(&self) -> Option<u64> {
+        self.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
+    }
+}
+
+impl FileEntry {
+    fn check(&self) -> Result<(), String> {
+        // Never out of the checkpoint's directory.
+        let plain = Path::new(&self.path).components().all(|part| matches!(part, Component::Normal(_)));
+        if self.path.is_empty() || !plain {
+            return Err(format!("`{}` is not a path inside of a checkpoint", self.path));
+        }
+        // Elements of 8 bytes do not straddle chunks; a chunk is read into memory.
+        let usable = self.chunk_bytes.is_multiple_of(8) && (8..=1 << 30).contains(&self.chunk_bytes);
+        if !usable || chunks(self.bytes, self.chunk_bytes) != self.crc32c.len() as u64 {
+            return Err(format!("the checksums of {} do not fit its length", self.path));
+        }
+        Ok(())
+    }
+}
+
+/// The manifest's own bytes, if their checksum is right and nothing else is there.
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (checksum, rest) = bytes.strip_prefix(OPENING.as_bytes())?.split_at_checked(8)?;
+    let body = rest.strip_prefix(MIDDLE.as_bytes())?.strip_suffix(CLOSING.as_bytes())?;
+    (checksum == format!("{:08x}", crc32c::crc32c(body)).as_bytes()).then_some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LlamaConfig;
+
+    fn manifest() -> Manifest {
+        let model: LlamaConfig = serde_json::from_str(
+            r#"{"vocab_size": 3, "hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1,
+                "num_attention_heads": 1}"#,
+        )
+        .unwrap();
+        let mut config = TrainerConfig::new(model, 2, 4);
+        config.optimizer.lr = 0.1 + 0.2;
+        let file = |path: &str, bytes: u64| FileEntry {
+            path: path.into(),
+            bytes,
+            chunk_bytes: 16,
+            crc32c: vec![7; chunks(bytes, 16) as usize],
+        };
+        let slices = |start: u64, len: u64| {
+            let slice = |(i, state): (usize, State)| SliceEntry {
+                state,
+                parameter: 0,
+                start,
+                len,
+                offset: 8 + i as u64 * 4 * len,
+            };
+            State::ALL.into_iter().enumerate().map(slice).collect()
+        };
+        let rank = |k: u64, start, len| RankEntry {
+            file: file(&format!("rank-{k}"), 100),
+            slices: slices(start, len),
+            random_state_offset: 90,
+            random_state_bytes: 10,
+        };
+        Manifest {
+            format: Manifest::format(),
+            version: VERSION,
+            step: 5,
+            tokens: 6,
+            optimizer_steps: 5,
+            world_size: 2,
+            config,
+            parameters: vec![ParameterEntry { name: "w".into(), shape: vec![2, 4], dtype: Dtype::F32 }],
+            ranks: vec![rank(0, 0, 5), rank(1, 5, 3)],
+            files: vec![file("hessian_probe/state.json", 3)],
+            callbacks: vec![serde_json::json!({"seen": 0.1})],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_is_json() {
+        let manifest = manifest();
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json["manifest"]["config"]["optimizer"]["lr"], 0.1 + 0.2);
+        assert_eq!(json["crc32c"].as_str().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn a_manifest_cut_off_anywhere_or_with_any_bit_flipped_is_refused() {
+        let bytes = manifest().encode().unwrap();
+        for end in 0..bytes.len() {
+            assert!(
+                matches!(Manifest::decode(&bytes[..end]), Err(Unreadable::Damaged(_))),
+                "cut off at {end}"
+            );
+        }
+        for bit in 0..8 * bytes.len() {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Manifest::decode(&changed), Err(Unreadable::Damaged(_))), "bit {bit}");
+        }
+        let longer = [&bytes[..], b" "].concat();
+        assert!(Manifest::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let newer = Manifest { version: 2, ..manifest() };
+        assert_eq!(Manifest::decode(&newer.encode().unwrap()), Err(Unreadable::Version(2)));
+    }
+
+    #[test]
+    fn a_manifest_that_contradicts_itself_is_refused() {
+        type Change = fn(&mut Manifest);
+        let changes: [(&str, Change); 12] = [
+            ("of the format", |m| m.format = "other".into()),
+            ("world size", |m| m.world_size = 3),
+            ("not a path", |m| m.files[0].path = "../x".into()),
+            ("not a path", |m| m.files[0].path = "/etc/passwd".into()),
+            ("checksums", |m| m.files[0].bytes = 17),
+            ("checksums", |m| m.files[0].chunk_bytes = 0),
+            ("random state", |m| m.ranks[1].random_state_bytes = u64::MAX),
+            ("no parameter", |m| m.ranks[0].slices[0].parameter = 1),
+            ("not in it", |m| m.ranks[0].slices[0].len = u64::MAX),
+            ("not in it", |m| m.ranks[0].slices[0].offset = 9),
+            ("gap or overlap", |m| m.ranks[1].slices[2].start = 4),
+            ("end at 8", |m| m.parameters[0].shape = vec![3, 3]),
+        ];
+        for (expected, change) in changes {
+            let mut changed = manifest();
+            change(&mut changed);
+            match Manifest::decode(&changed.encode().unwrap()) {
+                Err(Unreadable::Damaged(reason)) => assert!(reason.contains(expected), "{reason}"),
+                other => panic!("{expected}: {other:?}"),
+            }
+        }
+    }
+}
