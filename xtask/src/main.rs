@@ -4,7 +4,7 @@
 //! libtorch yet: getting it is the first of our tasks.
 //!
 //! - [`setup`]: a C++ compiler is there; libtorch into `.torch`, Python for the tests into `.venv`
-//! - [`demo`], [`mod@test`], [`mod@bench`]: the commands, each of which does the set-up first
+//! - [`demo`], [`mod@test`], [`mod@bench`], [`soak`]: the commands, each of which does the set-up first
 //! - [`workspace`]: where things lie; how cargo is called
 //! - [`process`]: runs other programs, says which, and how long they took
 //! - [`failure`]: what people read when something fails
@@ -14,6 +14,7 @@ mod demo;
 mod failure;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod workspace;
 
@@ -29,11 +30,13 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 Commands:
   setup            get what the others need: libtorch into .torch, a Python environment into .venv
   demo [ARGS]      train a small language model over 2 ranks with a probe; ARGS go to the demo
-  test [STEPS]     all checks, or only the named ones: fmt, clippy, test, doc
+  test [STEPS]     all checks, or only the named ones: fmt, clippy, test, doc, soak
   bench [ARGS]     what a probe costs; ARGS go to the benchmark
+  soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;
+                   compare with an undisturbed run. ARGS: --minutes 5, --seed N, --ranks 2
   help             this text
 
-demo, test and bench do the set-up themselves; it takes no time once it is done.
+demo, test, bench and soak do the set-up themselves; it takes no time once it is done.
 
 Environment:
   LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
@@ -69,6 +72,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<()> {
         Some("demo") => demo::run(&Workspace::find()?, arguments),
         Some("test") => test::run(&Workspace::find()?, arguments),
         Some("bench") => bench::run(&Workspace::find()?, arguments),
+        Some("soak") => soak::run(&Workspace::find()?, arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

@@ -18,7 +18,7 @@ struct Step {
     arguments: &'static [&'static str],
 }
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step { name: "fmt", title: "Format", needs_setup: false, arguments: &["fmt", "--all", "--check"] },
     Step {
         name: "clippy",
@@ -34,6 +34,12 @@ const STEPS: [Step; 4] = [
         title: "Documentation",
         needs_setup: true,
         arguments: &["doc", "--workspace", "--no-deps"],
+    },
+    Step {
+        name: "soak",
+        title: "Soak test, one minute",
+        needs_setup: true,
+        arguments: &["run", "--quiet", "--example", "soak", "--", "--minutes", "1"],
     },
 ];
 
@@ -122,6 +128,6 @@ mod tests {
         let Err(Failure::Usage(message)) = select(&names(&["fmt", "lint"])) else {
             panic!("`lint` is no step")
         };
-        assert_eq!(message, "no step `lint`: the steps are fmt, clippy, test, doc");
+        assert_eq!(message, "no step `lint`: the steps are fmt, clippy, test, doc, soak");
     }
 }
