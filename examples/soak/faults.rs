@@ -199,7 +199,8 @@ impl Random {
         let [a, b, c] = self.stream;
         let bits = philox4x32([self.counter, a, b, c], self.key);
         self.counter += 1;
-        ((u128::from(bits[0]) << 32 | u128::from(bits[1])) * u128::from(end) >> 64) as u64
+        let bits = (u64::from(bits[0]) << 32) | u64::from(bits[1]);
+        ((u128::from(bits) * u128::from(end)) >> 64) as u64
     }
 
     fn shuffled<T: Copy>(&mut self, all: &[T]) -> Vec<T> {

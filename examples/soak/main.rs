@@ -42,7 +42,7 @@ struct Arguments {
     /// What the faults are drawn from [default: the time]
     #[arg(long)]
     seed: Option<u64>,
-    /// Ranks
+    /// Ranks, at least 2
     #[arg(long, default_value_t = 2)]
     ranks: usize,
     /// Where checkpoints, logs and the report go; what an earlier soak test left there is removed
@@ -64,8 +64,8 @@ fn main() -> ExitCode {
 fn supervise(arguments: Arguments) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = arguments.seed.unwrap_or(now.as_secs());
-    if !(arguments.minutes > 0.0 && arguments.minutes <= 10_000.0 && arguments.ranks > 0) {
-        return Err("--minutes must be a positive number and --ranks at least 1".into());
+    if !(arguments.minutes > 0.0 && arguments.minutes <= 10_000.0 && arguments.ranks >= 2) {
+        return Err("--minutes must be a positive number and --ranks at least 2: to lose one of one is no loss of a peer".into());
     }
     let time = Duration::from_secs_f64(60.0 * arguments.minutes);
     let report = supervisor::run(&arguments.dir, time, seed, arguments.ranks)?;

@@ -5,7 +5,7 @@ use crate::faults::{Ending, Planned};
 use crate::records::{Orders, Phase, Presence};
 use crate::signals::send;
 use crate::worker::PATIENCE;
-use hessian_probe_c10d::{Launcher, Output};
+use hessian_probe_c10d::{self as c10d, Launcher, Output};
 use std::process::{Command, ExitStatus};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ struct Running<'o> {
     orders: &'o Orders,
     ranks: usize,
     /// The thread that has the ranks for children.
-    launch: JoinHandle<Result<(Vec<ExitStatus>, Vec<String>), String>>,
+    launch: JoinHandle<Result<c10d::Outcome, c10d::Error>>,
     struck_in: Option<Phase>,
     hung: bool,
 }
@@ -46,11 +46,9 @@ pub fn run(orders: &Orders, ranks: usize, planned: Option<&Planned>, limit: Dura
     Presence::clear(&orders.dir, ranks);
     let mut command = Command::new(std::env::current_exe()?);
     command.env(Orders::VARIABLE, serde_json::to_string(orders)?).env("OMP_NUM_THREADS", "1");
+    // The launcher's thread is the one with which its ranks end.
     let launch = thread::spawn(move || {
-        let launcher = Launcher::new(ranks).command(command).grace(GRACE).output(Output::Captured);
-        let outcome = launcher.run().map_err(|error| error.to_string())?;
-        let outputs = (0..ranks).map(|rank| outcome.output(rank)).collect();
-        Ok((outcome.statuses().to_vec(), outputs))
+        Launcher::new(ranks).command(command).grace(GRACE).output(Output::Captured).run()
     });
     let mut running = Running { orders, ranks, launch, struck_in: None, hung: false };
     match planned {
@@ -124,7 +122,7 @@ impl Running<'_> {
             Ending::Stall | Ending::Vanish => {
                 self.signal(rank, libc::SIGSTOP);
                 // The others must have noticed by then.
-                self.pause(PATIENCE + PATIENCE / 2);
+                self.pause(PATIENCE + Duration::from_secs(2));
                 self.signal(rank, if ending == Ending::Stall { libc::SIGCONT } else { libc::SIGKILL });
             }
         }
@@ -149,7 +147,12 @@ impl Running<'_> {
                 return Err("ranks hang and cannot be ended".into());
             }
         }
-        let (statuses, outputs) = self.launch.join().map_err(|_| "the launcher panicked")??;
-        Ok(Outcome { statuses, outputs, struck_in: self.struck_in, hung: self.hung })
+        let launched = self.launch.join().map_err(|_| "the launcher panicked")??;
+        Ok(Outcome {
+            statuses: launched.statuses().to_vec(),
+            outputs: (0..self.ranks).map(|rank| launched.output(rank)).collect(),
+            struck_in: self.struck_in,
+            hung: self.hung,
+        })
     }
 }

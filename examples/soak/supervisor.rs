@@ -161,6 +161,14 @@ impl Supervisor {
             let text = format!("{failed} checkpoints failed, the disk was full at {full_disks}");
             self.failed(&text, &outcome);
         }
+        if let Some(Event::Ended { snapshots, .. }) = ended {
+            let wrong = events.iter().find(|event| {
+                matches!(event, Event::Gradient { session, step, .. } if *session == number && snapshots.contains(step))
+            });
+            if let Some(wrong) = wrong {
+                self.failed(&format!("there is a snapshot in spite of {wrong:?}"), &outcome);
+            }
+        }
         match self.ledger.added() {
             Ok(added) => self.account(&added, ended, &outcome),
             Err(error) => self.failed(&error.to_string(), &outcome),

@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 
 /// How long ranks wait for each other at the start, and in a collective.
 const MEETING: Duration = Duration::from_secs(20);
-pub const PATIENCE: Duration = Duration::from_secs(4);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 pub const CHECKPOINT_EVERY: u64 = 12;
 pub const CHECKPOINTS_KEPT: usize = 3;
