@@ -120,9 +120,8 @@ impl Running<'_> {
             Ending::Terminate => self.signal(rank, libc::SIGTERM),
             Ending::TerminateAll => self.signal_all(libc::SIGTERM),
             Ending::Stall | Ending::Vanish => {
-                self.signal(rank, libc::SIGSTOP);
-                // The others must have noticed by then.
-                self.pause(PATIENCE + Duration::from_secs(2));
+                // The others must have noticed by the end of it.
+                self.hold(rank, PATIENCE + Duration::from_secs(2));
                 self.signal(rank, if ending == Ending::Stall { libc::SIGCONT } else { libc::SIGKILL });
             }
         }
@@ -130,6 +129,15 @@ impl Running<'_> {
         if matches!(ending, Ending::Kill | Ending::KillInProbe | Ending::KillInSave) {
             thread::sleep(POLL);
             self.struck_in = self.phase(rank);
+        }
+    }
+
+    /// Keeps a rank stopped. Again and again, for a shell that ends wakes what is stopped in its group.
+    fn hold(&mut self, rank: usize, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.launch.is_finished() {
+            self.signal(rank, libc::SIGSTOP);
+            self.pause(Duration::from_millis(50));
         }
     }
 
