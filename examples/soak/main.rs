@@ -45,7 +45,7 @@ struct Arguments {
     /// Ranks, at least 2
     #[arg(long, default_value_t = 2)]
     ranks: usize,
-    /// Where checkpoints, logs and the report go; what an earlier soak test left there is removed
+    /// Where `run`, `reference` and `report.json` go, in place of those of an earlier soak test
     #[arg(long, default_value = "target/soak")]
     dir: PathBuf,
 }

@@ -25,12 +25,15 @@ const ENDLESS: u64 = 1_000_000_000;
 /// Runs it all. What goes wrong in the training is in the report; an error is that of the test itself.
 pub fn run(directory: &Path, time: Duration, seed: u64, ranks: usize) -> Result<Report> {
     let started = Instant::now();
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
     fs::create_dir_all(directory)?;
     let directory = directory.canonicalize()?;
-    let mut supervisor = Supervisor::new(&directory.join("run"), seed, ranks)?;
+    let (run, reference) = (directory.join("run"), directory.join("reference"));
+    for earlier in [&run, &reference] {
+        if earlier.exists() {
+            fs::remove_dir_all(earlier)?;
+        }
+    }
+    let mut supervisor = Supervisor::new(&run, seed, ranks)?;
     println!("Seed {seed}, {ranks} ranks, {:.1} minutes", time.as_secs_f64() / 60.0);
     while started.elapsed() < time.mul_f64(DISTURBED) && supervisor.report.violations.is_empty() {
         supervisor.disturbed_session()?;
@@ -39,7 +42,7 @@ pub fn run(directory: &Path, time: Duration, seed: u64, ranks: usize) -> Result<
         supervisor.last_session(time)?;
     }
     if supervisor.report.violations.is_empty() {
-        supervisor.compare(&directory.join("reference"), time)?;
+        supervisor.compare(&reference, time)?;
     }
     supervisor.report.seconds = started.elapsed().as_secs_f64();
     Ok(supervisor.report)
