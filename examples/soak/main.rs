@@ -8,7 +8,8 @@
 //! - [`session`]: the processes of one session; [`signals`]: those that are sent to them
 //! - [`worker`]: one rank; [`watched`]: its probe, to whose gradients something happens; [`disk`]: a full disk
 //! - [`records`]: what ranks leave for the supervisor; [`curve`]: the losses
-//! - [`logs`]: what the probe logged, read back; [`report`]: the figures
+//! - [`verdict`]: the undisturbed run and the comparison; [`logs`]: what the probe logged, read back
+//! - [`report`]: the figures
 
 mod curve;
 mod damage;
@@ -20,6 +21,7 @@ mod report;
 mod session;
 mod signals;
 mod supervisor;
+mod verdict;
 mod watched;
 mod worker;
 

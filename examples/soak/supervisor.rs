@@ -1,15 +1,16 @@
-//! Session after session until the time is up, then one without faults to the end, then the undisturbed run;
-//! and what must hold after each.
+//! Session after session until the time is up, then one without faults to the end, and what must
+//! hold after each.
 
 use crate::Result;
 use crate::curve::Curve;
 use crate::damage::{entries, inflict, whole_checkpoints};
 use crate::faults::{Damage, Ending, FullDisk, Plan, Planned};
-use crate::logs::{self, Added, Ledger};
+use crate::logs::{Added, Ledger};
 use crate::records::{Event, Orders, Phase};
 use crate::report::Report;
 use crate::session::{self, Outcome};
-use crate::worker::{CHECKPOINT_EVERY, PROBE_EVERY};
+use crate::verdict;
+use crate::worker::CHECKPOINT_EVERY;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const DISTURBED: f64 = 0.6;
 /// Steps of the session that ends the training: some checkpoints and some probes.
 const LAST_STEPS: u64 = 4 * CHECKPOINT_EVERY;
+/// For what takes longer than planned.
+const ALLOWANCE: Duration = Duration::from_secs(60);
 /// More steps than there is time for.
 const ENDLESS: u64 = 1_000_000_000;
 
@@ -42,7 +45,9 @@ pub fn run(directory: &Path, time: Duration, seed: u64, ranks: usize) -> Result<
         supervisor.last_session(time)?;
     }
     if supervisor.report.violations.is_empty() {
-        supervisor.compare(&reference, time)?;
+        let Supervisor { report, orders, .. } = &mut supervisor;
+        verdict::read_log(report, orders, orders.steps - LAST_STEPS);
+        verdict::compare(report, orders, &reference, ranks, time + ALLOWANCE)?;
     }
     supervisor.report.seconds = started.elapsed().as_secs_f64();
     Ok(supervisor.report)
@@ -103,7 +108,7 @@ impl Supervisor {
         let reached = Curve::read(&self.orders.dir)?.steps();
         self.orders.steps = reached + LAST_STEPS;
         self.orders.faults = false;
-        let outcome = self.session(None, time + Duration::from_secs(60))?;
+        let outcome = self.session(None, time + ALLOWANCE)?;
         if !outcome.statuses.iter().all(|status| status.success()) {
             self.failed("the last session, which nothing disturbed, failed", &outcome);
             return Ok(());
@@ -252,62 +257,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The undisturbed run, and whether all is as in it.
-    fn compare(&mut self, directory: &Path, time: Duration) -> Result<()> {
-        fs::create_dir_all(directory)?;
-        let orders = Orders { dir: directory.into(), probes: false, ..self.orders.clone() };
-        let started = Instant::now();
-        let outcome = session::run(&orders, self.ranks, None, time + Duration::from_secs(60))?;
-        self.report.reference_seconds = started.elapsed().as_secs_f64();
-        if outcome.hung || !outcome.statuses.iter().all(|status| status.success()) {
-            self.failed("the undisturbed run failed", &outcome);
-            return Ok(());
-        }
-        let (mine, theirs) = (Curve::read(&self.orders.dir)?, Curve::read(directory)?);
-        self.report.steps = mine.losses.len() as u64;
-        self.report.steps_recomputed = mine.recomputed();
-        if !mine.contradictions.is_empty() {
-            self.report.violation(format!("steps {:?} had other losses again", mine.contradictions));
-        }
-        if mine.losses.len() != theirs.losses.len() {
-            let text = format!("{} losses, {} undisturbed", mine.losses.len(), theirs.losses.len());
-            self.report.violation(text);
-        }
-        if let Some(step) = mine.first_difference(&theirs, orders.steps) {
-            self.report.violation(format!("the loss of step {step} is not that of the undisturbed run"));
-        }
-        let (mine, theirs) = (finals(&self.orders.dir)?, finals(directory)?);
-        if mine.len() != self.ranks || mine != theirs {
-            let text =
-                format!("final states (rank, parameters, moments, random state): {mine:?}, {theirs:?}");
-            self.report.violation(text);
-        }
-        self.read_as_users_do()
-    }
-
-    /// The log as a whole, with all that happened to it.
-    fn read_as_users_do(&mut self) -> Result<()> {
-        let snapshots = match logs::snapshots(&self.orders.logs()) {
-            Ok(snapshots) => snapshots,
-            Err(error) => {
-                self.report.violation(format!("the log cannot be read: {error}"));
-                return Ok(());
-            }
-        };
-        self.report.snapshots = snapshots.len() as u64;
-        let steps: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.step).collect();
-        if !steps.is_sorted_by(|a, b| a < b) {
-            self.report.violation(format!("snapshots that count are not in order: {steps:?}"));
-        }
-        let last = self.orders.steps - LAST_STEPS;
-        let missing =
-            (last..self.orders.steps).find(|step| step.is_multiple_of(PROBE_EVERY) && !steps.contains(step));
-        if let Some(step) = missing {
-            self.report.violation(format!("the snapshot of step {step} is missing in the log"));
-        }
-        Ok(())
-    }
-
     /// Something went wrong in a session: what ranks had to say is kept.
     fn failed(&mut self, text: &str, outcome: &Outcome) {
         let number = self.orders.session;
@@ -321,17 +270,4 @@ impl Supervisor {
         self.report
             .violation(format!("session {number}: {text}; output of its ranks: {seen}/session-{number}-*"));
     }
-}
-
-/// Rank, parameters, moments and random state of each rank at the end.
-fn finals(directory: &Path) -> Result<Vec<(usize, u64, u64, u64)>> {
-    let state = |event| match event {
-        Event::Final { rank, parameters, moments, random_state } => {
-            Some((rank, parameters, moments, random_state))
-        }
-        _ => None,
-    };
-    let mut finals: Vec<_> = Event::read(directory)?.into_iter().filter_map(state).collect();
-    finals.sort_unstable();
-    Ok(finals)
 }
