@@ -3,7 +3,7 @@
 mod common;
 
 use common::{bits, config, generator_lock, on_ranks_with, text};
-use hessian_probe::{Callback, Control, Host, Shard};
+use hessian_probe::{Callback, Control, HessianProbe, Host, ProbeConfig, Shard};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::checkpoint::{latest, retain};
 use hessian_probe_fsdp::{
@@ -262,6 +262,34 @@ impl Callback for Writer {
         self.state = state["state"].as_u64().unwrap();
         Ok(())
     }
+}
+
+#[test]
+fn a_probe_finds_its_state_again() {
+    let root = tempfile::tempdir().unwrap();
+    on_ranks_with(&[1, 2], &[(DIRECTORY, root.path().as_os_str())], |group| {
+        let directory = directory().join(group.world_size().to_string());
+        let probe = |name: &str| {
+            let log = toml::Value::String(directory.join(name).display().to_string());
+            let text = format!("[schedule]\nevery = 2\n[slq]\nsteps = 4\nprobes = 1\n[log]\ndir = {log}\n");
+            HessianProbe::new(ProbeConfig::from_toml_str(&text).unwrap()).unwrap()
+        };
+        let mut settings = config(true, 0.1, Dtype::F32);
+        settings.checkpoint = Some(CheckpointConfig::new(directory.join("checkpoints")));
+        let mut trainer = Trainer::new(settings, group, text()).unwrap();
+        trainer.probe_on_validation(4).unwrap();
+        let mut first = probe("first");
+        trainer.run(3, &mut [&mut first], |_| {}).unwrap();
+        let state = first.state_dict();
+        assert_eq!(state["last_probed"], 2, "{state}");
+
+        let mut second = probe("second");
+        assert_ne!(second.state_dict(), state);
+        trainer.resume_latest(&directory.join("checkpoints"), &mut [&mut second]).unwrap().unwrap();
+        assert_eq!(second.state_dict(), state);
+        trainer.run(2, &mut [&mut second], |_| {}).unwrap();
+        assert_eq!(second.state_dict()["last_probed"], 4);
+    });
 }
 
 fn published(directory: &Path) -> Vec<String> {
