@@ -130,11 +130,12 @@ fn part(trainer: &Trainer) -> Part {
 /// Each global index with the bits of the three vectors there.
 fn by_index(parts: impl IntoIterator<Item = Part>) -> BTreeMap<u64, [u64; 3]> {
     let mut map = BTreeMap::new();
-    for Slice { global_offset, bits } in parts.into_iter().flat_map(|part| part.slices) {
-        assert!(bits.iter().all(|vector| vector.len() == bits[0].len()));
-        for i in 0..bits[0].len() {
-            let values = [0, 1, 2].map(|vector| bits[vector][i]);
-            assert!(map.insert(global_offset + i as u64, values).is_none());
+    for Slice { global_offset, bits: [parameter, first, second] } in
+        parts.into_iter().flat_map(|part| part.slices)
+    {
+        assert_eq!((parameter.len(), parameter.len()), (first.len(), second.len()));
+        for (index, ((p, m), v)) in (global_offset..).zip(parameter.into_iter().zip(first).zip(second)) {
+            assert!(map.insert(index, [p, m, v]).is_none());
         }
     }
     map
