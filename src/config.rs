@@ -1,5 +1,6 @@
 //! What a user can set: one struct, read from TOML, validated before any training step.
 
+use crate::budget::BudgetConfig;
 use crate::error::{Error, Result};
 use crate::schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct ProbeConfig {
     pub slq: SlqConfig,
     /// Hessian-vector products.
     pub hvp: HvpConfig,
+    /// What a probe may cost.
+    pub budget: BudgetConfig,
     /// Where the results go.
     pub log: LogConfig,
 }
@@ -242,6 +245,7 @@ impl ProbeConfig {
         self.schedule.validate()?;
         self.slq.validate()?;
         self.hvp.validate()?;
+        self.budget.validate()?;
         self.log.validate()
     }
 }

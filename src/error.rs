@@ -145,6 +145,26 @@ pub enum Error {
     #[error("saved probe state: {0}")]
     State(String),
 
+    /// The probe's state in a checkpoint cannot be read or written.
+    #[error("rank {rank}: {source}")]
+    Checkpoint {
+        /// The rank.
+        rank: usize,
+        /// What is wrong, and with which file.
+        source: crate::checkpoint::SidecarError,
+    },
+
+    /// A probe would cost more than it may.
+    #[error("over the budget: {0}")]
+    OverBudget(String),
+
+    /// The probe was [interrupted](crate::Interrupter), on this rank or another.
+    #[error("rank {rank}: interrupted")]
+    Interrupted {
+        /// This rank.
+        rank: usize,
+    },
+
     /// What happened in the probe of a step.
     #[error("probe at step {step}: {source}")]
     AtStep {
@@ -160,7 +180,17 @@ impl Error {
         Self::Config { key: key.into(), reason: reason.into() }
     }
 
-    /// Whether the group of ranks can still be used after this error.
+    /// Whether this is an interruption that was asked for.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } => true,
+            Self::AtStep { source, .. } | Self::InFile { source, .. } => source.is_interruption(),
+            _ => false,
+        }
+    }
+
+    /// Whether the group of ranks is lost by this error.
     #[must_use]
     pub fn is_communication(&self) -> bool {
         match self {

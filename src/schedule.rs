@@ -124,6 +124,8 @@ pub struct ScheduleConfig {
     pub at: Vec<Duration>,
     /// Whether to probe once more after the last step.
     pub at_end: bool,
+    /// Whether to probe whenever the loop saves a checkpoint.
+    pub at_checkpoints: bool,
 }
 
 impl ScheduleConfig {

@@ -3,9 +3,11 @@
 use crate::config::{Distribution, ProbeConfig, SlqConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::interrupt::Interrupter;
 use crate::krylov::lanczos::Operator;
 use crate::krylov::{Basis, Lanczos};
-use crate::operator::finite_difference::{Calibration, FiniteDifference, ProductRecord, Spent};
+use crate::operator::Calibration;
+use crate::operator::finite_difference::{FiniteDifference, ProductRecord, Spent};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -24,6 +26,7 @@ pub(crate) fn snapshot(
     layout: &Layout,
     config: &ProbeConfig,
     calibration: &mut Calibration,
+    interrupter: &Interrupter,
     step: u64,
 ) -> Result<Snapshot> {
     let started = Instant::now();
@@ -36,7 +39,8 @@ pub(crate) fn snapshot(
     ranks.agree(host, STARTING, drawn)?;
     let direction = basis.vector(0).map_err(|source| torch(&ranks, source))?;
     let w = &mut w;
-    let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, &direction, w)?;
+    let mut operator =
+        FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, &direction, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
     let mut probes = Vec::with_capacity(slq.probes);
     for index in 0..slq.probes as u64 {
@@ -88,6 +92,15 @@ pub(crate) fn snapshot(
         hvp,
         cost,
     })
+}
+
+/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis.
+pub(crate) fn bytes(host: &dyn Host, layout: &Layout, slq: &SlqConfig) -> u64 {
+    let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
+    let live: u64 = host.live_gradients().iter().map(size).sum();
+    let vectors = 2 + slq.reorthogonalize.basis_vectors(slq.steps) as u64;
+    parameters + live + vectors * layout.vector_bytes()
 }
 
 /// The basis, and the one vector besides it.

@@ -46,7 +46,7 @@ impl Display {
         let Some(bar) = &self.bar else { return };
         bar.set_message(format!("loss {:.3}", report.loss));
         bar.set_position(report.step + 1);
-        if !std::io::stderr().is_terminal() && report.step % LINE_EVERY == 0 {
+        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(LINE_EVERY) {
             eprintln!("step {:>4}/{}  loss {:.3}", report.step, self.steps, report.loss);
         }
     }
@@ -56,7 +56,7 @@ impl Display {
         let Some(bar) = &self.bar else { return Ok(()) };
         bar.finish_and_clear();
         let directory = config.log.dir.as_path();
-        let records = read_jsonl(&directory.join(JSONL_FILE))?.collect::<Result<Vec<_>, _>>()?;
+        let records = read_jsonl(directory.join(JSONL_FILE))?.collect::<Result<Vec<_>, _>>()?;
         let snapshots: Vec<Snapshot> = drop_orphans(records)
             .into_iter()
             .filter_map(|record| if let Record::Snapshot(snapshot) = record { Some(*snapshot) } else { None })
@@ -84,13 +84,13 @@ fn table(snapshots: &[Snapshot]) {
         let (max, trace) = (snapshot.lambda_max, snapshot.trace);
         let error = trace.standard_error.map_or_else(|| "?".to_owned(), |error| format!("{error:.0}"));
         println!(
-            "{:>5}  {:>6.3}  {:>19}  {:>9.3}  {:>17}  {:>7.1}%  {:>7.1}",
+            "{:>5}  {:>6.3}  {:>19}  {:>9.3}  {:>17}  {:>8}  {:>7.1}",
             snapshot.step,
             snapshot.loss,
             format!("{:.3} ± {:.3}", max.value, max.residual),
             snapshot.lambda_min.value,
             format!("{:.0} ± {error}", trace.mean),
-            100.0 * snapshot.negative_share.mean,
+            format!("≥ {:.2}%", 100.0 * snapshot.negative_share_resolved.mean),
             snapshot.cost.seconds,
         );
     }

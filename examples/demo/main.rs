@@ -85,7 +85,8 @@ fn training(steps: u64) -> TrainerConfig {
     let mut config = TrainerConfig::new(model, 8, 128);
     config.optimizer.lr = 3e-3;
     config.optimizer.clip_norm = Some(1.0);
-    config.schedule = LearningRate::Cosine { warmup_steps: 20, total_steps: steps, min_ratio: 0.1 };
+    config.schedule =
+        LearningRate::Cosine { warmup_steps: steps.div_ceil(16), total_steps: steps, min_ratio: 0.1 };
     config
 }
 

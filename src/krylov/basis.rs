@@ -2,6 +2,8 @@
 
 use crate::config::Reorthogonalize;
 use crate::sharded::layout::Layout;
+use crate::sharded::sums::Sums;
+use crate::sharded::vector::{chunk_size, number};
 use tch::{Kind, TchError, Tensor};
 
 /// Entries summed in the vectors' own precision before the partial sums go on in f64.
@@ -15,6 +17,8 @@ pub struct Basis {
     capacity: usize,
     len: usize,
     counted_len: i64,
+    local_len: i64,
+    piece: i64,
     block: i64,
 }
 
@@ -30,6 +34,8 @@ impl Basis {
             capacity,
             len: 0,
             counted_len: layout.counted_len(),
+            local_len: layout.local_len(),
+            piece: chunk_size(layout),
             block: if layout.device().is_cuda() { BLOCK_DEVICE } else { BLOCK_CPU },
         })
     }
@@ -90,20 +96,47 @@ impl Basis {
         self.len += 1;
     }
 
-    /// This rank's part of ⟨q_i, w⟩ for every stored vector, in slot order.
+    /// w ← `scale`·w + Σ c q_i over `terms` (c, i), then this rank's part of ⟨q_i, w⟩ for every stored
+    /// vector in slot order (none unless `full`) and, last, of ‖w‖²: in one pass, piece by piece, since
+    /// what takes the time is memory.
     ///
-    /// Partial sums over blocks are taken in the vectors' precision by matrix-vector products (one
-    /// pass over the basis) and added up in f64.
+    /// Partial sums of coefficients over blocks are taken in the vectors' precision by matrix-vector
+    /// products, and added up in f64.
     ///
     /// # Errors
     /// As libtorch reports.
-    pub fn coefficients(&self, w: &Tensor) -> Result<Vec<f64>, TchError> {
-        let stored = self.stored();
+    pub(crate) fn combine_and_project(
+        &self,
+        w: &mut Tensor,
+        scale: f64,
+        terms: &[(f64, usize)],
+        full: bool,
+    ) -> Result<Vec<f64>, TchError> {
+        let _no_grad = tch::no_grad_guard();
+        let stored = if full { self.stored() } else { 0 };
         let rows = self.rows.f_narrow(0, 0, stored as i64)?;
-        let mut partial = Vec::new();
-        for start in (0..self.counted_len).step_by(self.block as usize) {
-            let len = self.block.min(self.counted_len - start);
-            partial.push(rows.f_narrow(1, start, len)?.f_mv(&w.f_narrow(0, start, len)?)?);
+        let scale = if scale == 1.0 { None } else { Some(number(scale, w)?) };
+        let terms = terms
+            .iter()
+            .map(|&(factor, index)| Ok((number(factor, w)?, self.vector(index)?)))
+            .collect::<Result<Vec<_>, TchError>>()?;
+        let (mut partial, mut squared) = (Vec::new(), Sums::<1>::new());
+        for (start, len) in self.pieces() {
+            let mut piece = w.f_narrow(0, start, len)?;
+            if let Some(scale) = &scale {
+                let _ = piece.f_mul_(scale)?;
+            }
+            for (factor, vector) in &terms {
+                let _ = piece.f_addcmul_(&vector.f_narrow(0, start, len)?, factor)?;
+            }
+            if start >= self.counted_len {
+                continue;
+            }
+            squared.add_square(&piece)?;
+            for (from, len) in cut(0, len, self.block).filter(|_| full) {
+                let block = rows.f_narrow(1, start + from, len)?;
+                partial.push(block.f_mv(&piece.f_narrow(0, from, len)?)?);
+            }
         }
         let mut values = vec![0.0; stored];
         if !partial.is_empty() {
@@ -112,18 +145,51 @@ impl Basis {
                 .f_to_device(tch::Device::Cpu)?
                 .f_copy_data(&mut values, stored)?;
         }
+        values.push(squared.finish()?[0]);
         Ok(values)
     }
 
-    /// w ← w − Σ c_i q_i over every stored vector, `coefficients` in slot order.
+    /// w ← w − Σ c_i q_i over every stored vector, `coefficients` in slot order (none: w stays), and, with
+    /// `scale`, appends scale·w as the next vector in the same pass.
     ///
     /// # Errors
     /// As libtorch reports.
-    pub fn subtract(&self, w: &mut Tensor, coefficients: &[f64]) -> Result<(), TchError> {
+    pub(crate) fn subtract(
+        &mut self,
+        w: &mut Tensor,
+        coefficients: &[f64],
+        scale: Option<f64>,
+    ) -> Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
         let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
         let negated: Vec<f64> = coefficients.iter().map(|c| -c).collect();
         let negated = Tensor::f_from_slice(&negated)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
-        let _ = w.f_addmv_(&rows.f_tr()?, &negated)?;
+        let scale = scale.map(|scale| number(scale, w)).transpose()?;
+        let next = self.next_row()?;
+        for (start, len) in self.pieces() {
+            let mut piece = w.f_narrow(0, start, len)?;
+            if !coefficients.is_empty() {
+                let _ = piece.f_addmv_(&rows.f_narrow(1, start, len)?.f_tr()?, &negated)?;
+            }
+            if let Some(scale) = &scale {
+                // The row may be that of the oldest vector, whose piece has just been used for the last time.
+                let _ = piece.f_mul_out(&next.f_narrow(0, start, len)?, scale)?;
+            }
+        }
+        if scale.is_some() {
+            self.commit();
+        }
         Ok(())
     }
+
+    /// All local entries in pieces `(start, len)`, none of which is counted in part.
+    fn pieces(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let size = self.piece;
+        cut(0, self.counted_len, size).chain(cut(self.counted_len, self.local_len, size))
+    }
+}
+
+/// The range `start..end` cut into pieces `(start, len)`.
+fn cut(start: i64, end: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
+    (start..end).step_by(size as usize).map(move |start| (start, size.min(end - start)))
 }

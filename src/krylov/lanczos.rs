@@ -11,8 +11,6 @@ use crate::config::Reorthogonalize;
 use crate::error::Result;
 use crate::krylov::basis::Basis;
 use crate::sharded::layout::Layout;
-use crate::sharded::sums;
-use crate::sharded::vector::number;
 use tch::{TchError, Tensor};
 
 /// What is known of one product besides the vector itself.
@@ -92,7 +90,7 @@ impl Lanczos {
     ///
     /// # Errors
     /// As the operator and libtorch report; the same on every rank, or a failure on one and
-    /// [`Error::Peer`] on the others.
+    /// [`Error::Peer`](crate::Error::Peer) on the others.
     pub fn run(&self, operator: &mut dyn Operator, basis: &mut Basis, w: &mut Tensor) -> Result<LanczosRun> {
         let mut run = LanczosRun::default();
         let mut norm_of_t = 0.0_f64;
@@ -102,7 +100,8 @@ impl Lanczos {
             let q = stored(operator, basis.vector(j))?;
             let product = operator.apply(j, &q, expected, w)?;
             let previous = if j == 0 { 0.0 } else { run.beta[j - 1] };
-            let beta = self.orthogonalise(operator, basis, w, j, &product, previous)?;
+            let Orthogonalised { beta, left } =
+                self.orthogonalise(operator, basis, w, j, &product, previous)?;
             run.alpha.push(product.alpha);
             run.beta.push(beta);
             run.errors.push(product.error);
@@ -115,41 +114,47 @@ impl Lanczos {
             // to be what they were.
             expected = Some(beta.hypot(product.norm));
             if j + 1 < steps {
-                operator.defer(ORTHOGONALISING, append(basis, w, beta));
+                // q_{j+1} = w/β, in the pass that takes off what is left.
+                operator.defer(ORTHOGONALISING, basis.subtract(w, &left, Some(beta.recip())));
             }
         }
         Ok(run)
     }
 
-    /// w ← scale·w − α q_j − β q_{j−1}, then against the basis; returns ‖w‖.
+    /// w ← scale·w − α q_j − β q_{j−1}, then against the basis, but for a last subtraction.
     fn orthogonalise(
         &self,
         operator: &mut dyn Operator,
-        basis: &Basis,
+        basis: &mut Basis,
         w: &mut Tensor,
         j: usize,
         product: &Product,
         previous: f64,
-    ) -> Result<f64> {
-        operator.defer(ORTHOGONALISING, recur(basis, w, j, product, previous));
+    ) -> Result<Orthogonalised> {
         let full = !matches!(self.reorthogonalize, Reorthogonalize::None);
-        let (mut coefficients, squared) = project(operator, basis, w, full)?;
-        if !full {
-            return Ok(squared.sqrt());
-        }
-        let mut squared = squared;
-        for last_pass in [false, true] {
-            operator.defer(ORTHOGONALISING, basis.subtract(w, &coefficients));
-            let removed: f64 = coefficients.iter().map(|c| c * c).sum();
+        let mut terms = vec![(-product.alpha, j)];
+        terms.extend(j.checked_sub(1).map(|before| (-previous, before)));
+        let (mut left, mut squared) = project(operator, basis, w, product.scale, &terms, full)?;
+        for last_pass in [false, true].into_iter().filter(|_| full) {
+            let removed: f64 = left.iter().map(|c| c * c).sum();
             let remaining = (squared - removed).max(0.0);
-            // Pythagoras gives the new norm to full accuracy unless most of the vector was removed.
+            // Pythagoras gives the new norm to full accuracy unless most of the vector is removed.
             if last_pass || remaining >= 0.5 * squared {
-                return Ok(remaining.sqrt());
+                squared = remaining;
+                break;
             }
-            (coefficients, squared) = project(operator, basis, w, true)?;
+            operator.defer(ORTHOGONALISING, basis.subtract(w, &left, None));
+            (left, squared) = project(operator, basis, w, 1.0, &[], full)?;
         }
-        Ok(squared.sqrt())
+        Ok(Orthogonalised { beta: squared.sqrt(), left })
     }
+}
+
+/// A vector that is orthogonal to the basis once Σ `left`_i q_i is subtracted.
+struct Orthogonalised {
+    /// Its norm then.
+    beta: f64,
+    left: Vec<f64>,
 }
 
 /// A basis vector that must be there; the same on every rank.
@@ -164,40 +169,21 @@ fn stored(operator: &mut dyn Operator, vector: Result<Tensor, TchError>) -> Resu
     }
 }
 
-/// The three-term recurrence.
-fn recur(basis: &Basis, w: &mut Tensor, j: usize, product: &Product, previous: f64) -> Result<(), TchError> {
-    let _no_grad = tch::no_grad_guard();
-    if product.scale != 1.0 {
-        let _ = w.f_mul_(&number(product.scale, w)?)?;
-    }
-    let _ = w.f_addcmul_(&basis.vector(j)?, &number(-product.alpha, w)?)?;
-    if j > 0 {
-        let _ = w.f_addcmul_(&basis.vector(j - 1)?, &number(-previous, w)?)?;
-    }
-    Ok(())
-}
-
-/// The basis coefficients of w where `full` (else none), and ‖w‖²: one all_reduce.
-fn project(operator: &mut dyn Operator, basis: &Basis, w: &Tensor, full: bool) -> Result<(Vec<f64>, f64)> {
-    let local = || {
-        let mut values = if full { basis.coefficients(w)? } else { Vec::new() };
-        values.push(sums::norm_squared(operator.layout(), w)?);
-        Ok(values)
-    };
-    let local = local();
+/// w ← scale·w + `terms`, multiples of basis vectors; then its basis coefficients where `full` (else
+/// none), and ‖w‖²: one all_reduce.
+fn project(
+    operator: &mut dyn Operator,
+    basis: &Basis,
+    w: &mut Tensor,
+    scale: f64,
+    terms: &[(f64, usize)],
+    full: bool,
+) -> Result<(Vec<f64>, f64)> {
+    let local = basis.combine_and_project(w, scale, terms, full);
     let len = if full { basis.stored() } else { 0 } + 1;
     let mut values = operator.sum(ORTHOGONALISING, len, local)?;
     let squared = values.pop().unwrap_or(0.0);
     Ok((values, squared))
-}
-
-/// q_{j+1} = w/β.
-fn append(basis: &mut Basis, w: &Tensor, beta: f64) -> Result<(), TchError> {
-    let _no_grad = tch::no_grad_guard();
-    let row = basis.next_row()?;
-    let _ = w.f_mul_out(&row, &number(beta.recip(), w)?)?;
-    basis.commit();
-    Ok(())
 }
 
 /// Whether the Krylov space is invariant: β is rounding of the vectors, or the noise of a product

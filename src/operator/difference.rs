@@ -3,7 +3,7 @@
 
 use crate::operator::guard::Guard;
 use crate::sharded::layout::Layout;
-use crate::sharded::sums::Sums;
+use crate::sharded::sums::{Rows, Sums};
 use crate::sharded::vector::{chunks, number, wider};
 use tch::{Kind, TchError, Tensor};
 
@@ -29,15 +29,16 @@ pub(crate) fn displace(
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
     let parameters: Vec<Tensor> = guard.shards().iter().map(|shard| shard.tensor.shallow_clone()).collect();
-    let mut sums = Sums::<2>::new();
+    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
     for chunk in chunks(layout) {
         let mut target = chunk.of_shard(&parameters)?;
         let origin = chunk.of_shard(guard.saved())?;
         let direction = chunk.of(v)?;
+        let kind = common_kind(&[&origin, &direction]);
         let before = match from {
-            // A copy even of f64 parameters, which are about to change.
-            From::Present if chunk.counted => Some(target.f_to_dtype(Kind::Double, false, true)?),
-            From::Saved if chunk.counted => Some(origin.f_to_kind(Kind::Double)?),
+            // A copy, even where the kind is the parameters' own: they are about to change.
+            From::Present if chunk.counted => Some(target.f_to_dtype(kind, false, true)?),
+            From::Saved if chunk.counted => Some(origin.f_to_kind(kind)?),
             _ => None,
         };
         if origin.kind() == direction.kind() {
@@ -48,11 +49,12 @@ pub(crate) fn displace(
             target.f_copy_(&origin.f_to_kind(kind)?.f_addcmul(&direction, &number(h, &direction)?)?)?;
         }
         if let Some(before) = before {
-            let moved = target.f_to_kind(Kind::Double)?.f_sub(&before)?;
-            sums.add([(&moved, &direction.f_to_kind(Kind::Double)?), (&moved, &moved)])?;
+            let rows = rows.fill(&[&target.f_to_kind(kind)?.f_sub(&before)?, &direction])?;
+            sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
     }
-    sums.finish()
+    let [moved, along] = sums.finish()?;
+    Ok([along, moved])
 }
 
 /// w = g₊ becomes d = g₊ − g₋. Returns this rank's parts of ‖d‖², ‖g₊ + g₋ − 2g₀‖² and ⟨d, v⟩.
@@ -64,22 +66,25 @@ pub(crate) fn central(
     v: &Tensor,
 ) -> Result<[f64; 3], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let mut sums = Sums::<3>::new();
+    let rows = Rows::new(layout, 2)?;
+    let (mut odd_sums, mut even_sums) = (Sums::<2>::new(), Sums::<1>::new());
     for chunk in chunks(layout) {
-        let mut target = chunk.of(w)?;
-        let plus = target.f_to_kind(Kind::Double)?;
-        let minus = chunk.of_shard(minus)?.f_to_kind(Kind::Double)?;
+        let (mut target, minus) = (chunk.of(w)?, chunk.of_shard(minus)?);
+        let kind = common_kind(&[&target, &minus]);
+        let (plus, minus) = (target.f_to_kind(kind)?, minus.f_to_kind(kind)?);
         let odd = plus.f_sub(&minus)?;
         if chunk.counted {
-            let origin = chunk.of(origin)?.f_to_kind(Kind::Double)?;
+            let origin = chunk.of(origin)?.f_to_kind(kind)?;
             // The two small differences first: their sum is what is left of far larger numbers.
-            let even = plus.f_sub(&origin)?.f_add(&minus.f_sub(&origin)?)?;
-            let direction = chunk.of(v)?.f_to_kind(Kind::Double)?;
-            sums.add([(&odd, &odd), (&even, &even), (&odd, &direction)])?;
+            let mut even = plus.f_sub(&origin)?;
+            even_sums.add_square(&even.f_add_(&minus.f_sub(&origin)?)?)?;
+            let rows = rows.fill(&[&odd, &chunk.of(v)?])?;
+            odd_sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
         target.f_copy_(&odd)?;
     }
-    sums.finish()
+    let ([odd, along], [even]) = (odd_sums.finish()?, even_sums.finish()?);
+    Ok([odd, even, along])
 }
 
 /// w ← d = g₊ − g₀. Returns this rank's parts of ‖d‖² and ⟨d, v⟩.
@@ -91,14 +96,23 @@ pub(crate) fn forward(
     v: &Tensor,
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let mut sums = Sums::<2>::new();
+    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
     for chunk in chunks(layout) {
-        let plus = chunk.of_shard(plus)?.f_to_kind(Kind::Double)?;
-        let difference = plus.f_sub(&chunk.of(origin)?.f_to_kind(Kind::Double)?)?;
+        let (plus, origin) = (chunk.of_shard(plus)?, chunk.of(origin)?);
+        let kind = common_kind(&[&plus, &origin]);
+        let difference = plus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
         if chunk.counted {
-            sums.add([(&difference, &difference), (&difference, &chunk.of(v)?.f_to_kind(Kind::Double)?)])?;
+            let rows = rows.fill(&[&difference, &chunk.of(v)?])?;
+            sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
         chunk.of(w)?.f_copy_(&difference)?;
     }
     sums.finish()
+}
+
+/// The type in which differences of nearby numbers are taken: their own where it is one. That is exact
+/// where they lie within a factor of two of each other, and otherwise as precise as the numbers are.
+fn common_kind(tensors: &[&Tensor; 2]) -> Kind {
+    let [a, b] = tensors.map(Tensor::kind);
+    if a == b { a } else { Kind::Double }
 }

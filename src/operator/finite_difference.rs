@@ -1,43 +1,26 @@
 //! Hessian-vector products from differences of the host's gradient.
 
-use crate::config::{Difference, HvpConfig, StepSize};
+use crate::config::HvpConfig;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::krylov::lanczos::{Operator, Product};
-use crate::operator::difference::{self, From};
+use crate::interrupt::Interrupter;
+use crate::krylov::{Operator, Product};
+use crate::operator::calibration::{AT_THETA, Calibration};
 use crate::operator::guard::Guard;
-use crate::operator::noise;
-use crate::operator::step::{Curvature, StepRange, nearest_power};
+use crate::operator::measure::Measured;
+use crate::operator::step::{Curvature, StepRange, ratio};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
-use crate::sharded::sums::{self, Sums};
-use crate::sharded::vector::{ShardedVector, chunks};
-use serde::{Deserialize, Serialize};
-use tch::{Kind, TchError, Tensor};
+use crate::sharded::vector::ShardedVector;
+use tch::{TchError, Tensor};
 
-const PRODUCT: &str = "a Hessian-vector product";
-const AT_THETA: &str = "the gradient at the unperturbed parameters";
-const NOISE: &str = "measuring the gradient's noise";
+pub(super) const PRODUCT: &str = "a Hessian-vector product";
 
-/// Every so many vectors a product is central, so that its parity ratio is measured.
-const PARITY_EVERY: usize = 8;
 /// How often a product is computed again at most.
 const MAX_REDONE: usize = 3;
-/// How much larger than the step just used the next one may be: beyond, its error is a guess.
-const MAX_GROWTH: f64 = 8.0;
 
-/// What one probe learns about the gradient and hands on to the next.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Calibration {
-    /// η, the norm of the noise of one gradient.
-    pub noise: Option<f64>,
-    /// Whether two gradients at the same parameters had the same bits.
-    pub gradient_repeats: Option<bool>,
-    /// Snapshots since the noise was measured.
-    pub age: u64,
-    /// For each vector of a run, ‖Hq_j‖ and the parity ratio per unit of h.
-    pub curvature: Vec<(f64, f64)>,
-}
+/// A larger parity ratio says no more than that there is nothing but noise; finite, as records must be.
+const MAX_PARITY: f64 = 1e3;
 
 /// How one product went.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,16 +40,17 @@ pub struct ProductRecord {
 /// The Hessian of the host's loss, as an operator. θ is perturbed on the host's own shards and
 /// restored by the guard that the operator owns.
 pub struct FiniteDifference<'a, 'h> {
-    guard: Guard<'h>,
-    layout: &'a Layout,
-    config: &'a HvpConfig,
-    calibration: &'a mut Calibration,
-    ranks: Ranks,
-    pending: Option<Error>,
-    origin: ShardedVector,
-    range: StepRange,
-    noise: f64,
-    last: Option<Curvature>,
+    pub(super) guard: Guard<'h>,
+    pub(super) layout: &'a Layout,
+    pub(super) config: &'a HvpConfig,
+    pub(super) calibration: &'a mut Calibration,
+    pub(super) ranks: Ranks,
+    pub(super) interrupter: &'a Interrupter,
+    pub(super) pending: Option<Error>,
+    pub(super) origin: ShardedVector,
+    pub(super) range: StepRange,
+    pub(super) noise: f64,
+    pub(super) last: Option<Curvature>,
     /// The loss at θ₀.
     pub loss: f64,
     /// ‖∇L‖ at θ₀.
@@ -81,24 +65,9 @@ pub struct FiniteDifference<'a, 'h> {
     pub calibration_gradients: u64,
 }
 
-/// The reduced sums of one difference.
-struct Measured {
-    /// The realised step h̄.
-    realised: f64,
-    /// What `w` must be multiplied by to become Hv.
-    scale: f64,
-    /// o, half the norm of g₊ − g₋ (central) or the norm of g₊ − g₀ (forward).
-    odd: f64,
-    /// The norm of g₊ + g₋ − 2g₀, where it was taken.
-    even: Option<f64>,
-    /// vᵀHv.
-    alpha: f64,
-    rounding: f64,
-}
-
 impl<'a, 'h> FiniteDifference<'a, 'h> {
-    /// Borrows the host, computes g(θ₀), and measures η where `recalibrate`, along the unit vector
-    /// `direction`. `w` is scratch. Collective.
+    /// Borrows the host, computes g(θ₀), and measures η where it is due, along the unit vector `direction`.
+    /// `w` is scratch. Once `interrupter` is set, on any rank, the next product is an error on all. Collective.
     ///
     /// # Errors
     /// When the host fails or its gradient is not finite, on any rank.
@@ -107,6 +76,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         layout: &'a Layout,
         config: &'a HvpConfig,
         calibration: &'a mut Calibration,
+        interrupter: &'a Interrupter,
         direction: &Tensor,
         w: &mut Tensor,
     ) -> Result<Self> {
@@ -126,6 +96,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             config,
             calibration,
             ranks,
+            interrupter,
             pending: None,
             origin,
             range: StepRange::new(1.0, 1.0),
@@ -142,223 +113,6 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(operator)
     }
 
-    /// Loss, gradient and norms at θ₀; the noise, where it is due.
-    fn look(&mut self, direction: &Tensor, w: &mut Tensor) -> Result<()> {
-        let gradient = self.gradient(AT_THETA);
-        if let Some(tensors) = gradient {
-            let copied = self.origin.gather_from(self.layout, &tensors);
-            self.defer(AT_THETA, copied);
-        }
-        let local = self.norms();
-        let norms = self.sum(AT_THETA, 2, local)?;
-        self.parameter_norm = norms[0].sqrt();
-        self.gradient_norm = norms[1].sqrt();
-        self.finite(self.gradient_norm, "the gradient", AT_THETA)?;
-        self.range = StepRange::new(self.parameter_norm, self.layout.parameter_roundoff());
-        let due = self.calibration.noise.is_none() || self.calibration.age >= self.config.recalibrate_every;
-        let least = noise::least(self.gradient_norm, self.layout.parameter_roundoff());
-        if due {
-            self.calibration.gradient_repeats = Some(self.repeats()?);
-            self.calibration.noise = Some(self.measure_noise(direction, w, least)?);
-            self.calibration.age = 0;
-        }
-        self.calibration.age += 1;
-        self.noise = self.calibration.noise.unwrap_or(least).max(least);
-        Ok(())
-    }
-
-    fn norms(&self) -> Result<Vec<f64>, TchError> {
-        let mut theta = Sums::<1>::new();
-        for chunk in chunks(self.layout).filter(|chunk| chunk.counted) {
-            let piece = chunk.of_shard(self.guard.saved())?.f_to_kind(Kind::Double)?;
-            theta.add([(&piece, &piece)])?;
-        }
-        Ok(vec![theta.finish()?[0], sums::norm_squared(self.layout, self.origin.tensor())?])
-    }
-
-    /// Whether the gradient at θ₀ is the same when it is taken again.
-    fn repeats(&mut self) -> Result<bool> {
-        self.calibration_gradients += 1;
-        let again = self.gradient(NOISE);
-        let difference = |tensors: &[Tensor]| -> Result<f64, TchError> {
-            let mut sums = Sums::<1>::new();
-            for chunk in chunks(self.layout) {
-                let origin = chunk.of(self.origin.tensor())?.f_to_kind(Kind::Double)?;
-                let difference = chunk.of_shard(tensors)?.f_to_kind(Kind::Double)?.f_sub(&origin)?;
-                sums.add([(&difference, &difference)])?;
-            }
-            Ok(sums.finish()?[0])
-        };
-        let local = again.map_or(Ok(0.0), |tensors| difference(&tensors)).map(|squared| vec![squared]);
-        let squared = self.sum(NOISE, 1, local)?[0];
-        self.finite(squared, "the gradient", NOISE)?;
-        Ok(squared == 0.0)
-    }
-
-    /// η from second differences at two small steps that agree. On the way, the curvature along
-    /// `direction`, the first vector of the coming run, so that its product starts with a step that suits it.
-    fn measure_noise(&mut self, direction: &Tensor, w: &mut Tensor, least: f64) -> Result<f64> {
-        let mut h = self.range.first();
-        self.calibration_gradients += 2;
-        let at_first = self.central(direction, h, w, NOISE)?;
-        h *= noise::FIRST_SHARE;
-        let mut previous = None;
-        let mut found = f64::INFINITY;
-        for _ in 0..noise::MAX_STEPS {
-            self.calibration_gradients += 2;
-            let even = self.central(direction, self.range.fit(h), w, NOISE)?.even.unwrap_or(0.0);
-            found = found.min(even);
-            if previous.is_some_and(|previous| noise::settled(previous, even)) {
-                break;
-            }
-            previous = Some(even);
-            h *= noise::SHRINK;
-        }
-        self.noise = noise::from_second_difference(found).max(least);
-        let parity = ratio(at_first.even.unwrap_or(0.0), 2.0 * at_first.odd);
-        let curvature = self.measured_curvature(&at_first, parity);
-        self.remember(0, curvature);
-        Ok(self.noise)
-    }
-
-    /// The host's gradient. A failure is kept until the next sum: the other ranks are on their way there.
-    fn gradient(&mut self, during: &'static str) -> Option<Vec<Tensor>> {
-        match self.guard.gradient(during) {
-            Ok((loss, tensors)) => {
-                if during == AT_THETA {
-                    self.loss = loss;
-                }
-                Some(tensors)
-            }
-            Err(error) => {
-                self.pending.get_or_insert(error);
-                None
-            }
-        }
-    }
-
-    /// Fails on every rank alike, since `value` was reduced.
-    fn finite(&self, value: f64, what: &'static str, during: &'static str) -> Result<()> {
-        if value.is_finite() {
-            Ok(())
-        } else {
-            Err(Error::NonFinite { rank: self.ranks.rank(), what, during })
-        }
-    }
-
-    fn displace(&mut self, v: &Tensor, h: f64, from: From) -> [f64; 2] {
-        match difference::displace(&self.guard, self.layout, v, h, from) {
-            Ok(sums) => sums,
-            Err(error) => {
-                self.defer(PRODUCT, Err(error));
-                [0.0; 2]
-            }
-        }
-    }
-
-    /// w ← g(θ + hv) − g(θ − hv).
-    fn central(&mut self, v: &Tensor, h: f64, w: &mut Tensor, during: &'static str) -> Result<Measured> {
-        self.displace(v, h, From::Nowhere);
-        if let Some(plus) = self.gradient(during) {
-            let mut stored = ShardedVector::alias(w);
-            let copied = stored.gather_from(self.layout, &plus);
-            self.defer(during, copied);
-        }
-        let moved = self.displace(v, -h, From::Present);
-        let local = match self.gradient(during) {
-            Some(minus) => difference::central(self.layout, w, &minus, self.origin.tensor(), v),
-            None => Ok([0.0; 3]),
-        };
-        let local = local.map(|[odd, even, along]| vec![moved[0], moved[1], odd, even, along]);
-        let reduced = self.sum(during, 5, local)?;
-        // Δ = θ₋ − θ₊ points backwards and is two steps long.
-        let realised = -reduced[0] / 2.0;
-        let length = reduced[1].sqrt() / 2.0;
-        self.check(&reduced, realised, h, during)?;
-        Ok(Measured {
-            realised,
-            scale: 0.5 / realised,
-            odd: reduced[2].sqrt() / 2.0,
-            even: Some(reduced[3].sqrt()),
-            alpha: reduced[4] / (2.0 * realised),
-            rounding: off_axis(length, realised),
-        })
-    }
-
-    /// w ← g(θ + hv) − g(θ).
-    fn forward(&mut self, v: &Tensor, h: f64, w: &mut Tensor) -> Result<Measured> {
-        let moved = self.displace(v, h, From::Saved);
-        let local = match self.gradient(PRODUCT) {
-            Some(plus) => difference::forward(self.layout, w, &plus, self.origin.tensor(), v),
-            None => Ok([0.0; 2]),
-        };
-        let local = local.map(|[odd, along]| vec![moved[0], moved[1], odd, along]);
-        let reduced = self.sum(PRODUCT, 4, local)?;
-        let realised = reduced[0];
-        self.check(&reduced, realised, h, PRODUCT)?;
-        Ok(Measured {
-            realised,
-            scale: 1.0 / realised,
-            odd: reduced[2].sqrt(),
-            even: None,
-            alpha: reduced[3] / realised,
-            rounding: off_axis(reduced[1].sqrt(), realised),
-        })
-    }
-
-    fn check(&self, reduced: &[f64], realised: f64, h: f64, during: &'static str) -> Result<()> {
-        for &sum in reduced {
-            self.finite(sum, "the gradient", during)?;
-        }
-        if realised > 0.0 { Ok(()) } else { Err(Error::StepTooSmall { rank: self.ranks.rank(), step: h }) }
-    }
-
-    /// η as it enters decisions: a power of four, so that rounding does not decide.
-    fn rounded_noise(&self) -> f64 {
-        nearest_power(self.noise, 4.0)
-    }
-
-    /// What is known of vector `index` before its product: from the last run's vector of that number, or
-    /// from the vector before it.
-    fn foreseen(&self, index: usize, expected_norm: Option<f64>) -> Option<Curvature> {
-        let earlier = self.calibration.curvature.get(index).map(|&(norm, parity)| Curvature { norm, parity });
-        earlier.or_else(|| self.last.map(|last| expected_norm.map_or(last, |norm| last.rescaled(norm))))
-    }
-
-    fn fixed_step(&self) -> Option<f64> {
-        match self.config.step_size {
-            StepSize::Auto => None,
-            StepSize::Absolute(h) => Some(h),
-            StepSize::Relative(share) => Some(share * self.parameter_norm),
-        }
-    }
-
-    /// Whether vector `index` is to be central.
-    fn is_central(&self, index: usize, foreseen: Option<Curvature>) -> bool {
-        let measures_parity = foreseen.is_none() || index % PARITY_EVERY == 1;
-        match self.config.difference {
-            Difference::Central => true,
-            Difference::Forward => measures_parity,
-            Difference::Auto => {
-                measures_parity
-                    || foreseen.is_some_and(|curvature| {
-                        let noise = self.rounded_noise();
-                        let best = || self.range.fit(curvature.forward_step(noise));
-                        let h = self.fixed_step().unwrap_or_else(best);
-                        curvature.forward_error(noise, h) > self.config.max_relative_error
-                    })
-            }
-        }
-    }
-
-    /// The curvature along v that a central difference measured. What noise adds to the even part is
-    /// taken off, as far as it can be told apart.
-    fn measured_curvature(&self, measured: &Measured, parity: f64) -> Curvature {
-        let noise_parity = ratio(6.0_f64.sqrt() * self.rounded_noise(), 2.0 * measured.odd);
-        let kept = (parity.powi(2) - noise_parity.powi(2)).max(0.1 * noise_parity.powi(2)).sqrt();
-        Curvature { norm: measured.odd / measured.realised, parity: kept.min(parity) / measured.realised }
-    }
-
     /// One product with the scheme and step given; its record, and the curvature it found.
     fn attempt(
         &mut self,
@@ -372,7 +126,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         let norm = measured.odd / measured.realised;
         let (parity, curvature) = match measured.even {
             Some(even) => {
-                let parity = ratio(even, 2.0 * measured.odd);
+                let parity = ratio(even, 2.0 * measured.odd).min(MAX_PARITY);
                 (parity, self.measured_curvature(&measured, parity))
             }
             None => {
@@ -398,33 +152,6 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         };
         let deciding = relative(absolute(self.rounded_noise()), norm);
         Ok((measured, record, curvature, deciding))
-    }
-
-    /// A better way to compute a product whose error is `error`: scheme and step, if there is one.
-    fn better(&self, central: bool, curvature: Curvature, used: f64, error: f64) -> Option<(bool, f64)> {
-        if error <= self.config.max_relative_error || self.fixed_step().is_some() {
-            return None;
-        }
-        let noise = self.rounded_noise();
-        if !central && self.config.difference == Difference::Auto {
-            return Some((true, self.range.fit(curvature.central_step(noise))));
-        }
-        let best = if central { curvature.central_step(noise) } else { curvature.forward_step(noise) };
-        let h = self.range.fit(best.min(MAX_GROWTH * used));
-        let promised =
-            if central { curvature.central_error(noise, h) } else { curvature.forward_error(noise, h) };
-        (promised <= 0.5 * error).then_some((central, h))
-    }
-
-    fn remember(&mut self, index: usize, curvature: Curvature) {
-        self.last = Some(curvature);
-        let entry = (curvature.norm, curvature.parity);
-        let known = &mut self.calibration.curvature;
-        match known.get_mut(index) {
-            Some(known) => *known = entry,
-            // Vectors come in order, so that this is the next one.
-            None => known.push(entry),
-        }
     }
 
     /// Restores θ₀ and everything else; returns what the products cost: gradients, seconds in them,
@@ -471,6 +198,10 @@ impl Operator for FiniteDifference<'_, '_> {
         if index == 0 {
             self.last = None;
         }
+        if self.interrupter.is_interrupted() {
+            // This rank still takes part in the gradient that the others are about to compute.
+            self.pending.get_or_insert(Error::Interrupted { rank: self.ranks.rank() });
+        }
         let foreseen = self.foreseen(index, expected_norm);
         let mut central = self.is_central(index, foreseen);
         let noise = self.rounded_noise();
@@ -485,7 +216,9 @@ impl Operator for FiniteDifference<'_, '_> {
         let (mut measured, mut record, mut curvature, mut error) =
             self.attempt(q, target, central, h, known)?;
         for _ in 0..MAX_REDONE {
-            let Some((scheme, step)) = self.better(central, curvature, h, error) else { break };
+            let Some((scheme, step)) = self.better(central, curvature, h, error, record.parity) else {
+                break;
+            };
             (central, h, known) = (scheme, step, Some(curvature));
             self.redone += 1;
             (measured, record, curvature, error) = self.attempt(q, target, central, h, known)?;
@@ -516,15 +249,6 @@ impl Operator for FiniteDifference<'_, '_> {
             self.pending.get_or_insert(Error::Torch { rank, during, source });
         }
     }
-}
-
-/// ρ = ‖Δ/h̄ − v‖ for a displacement of length `length` whose part along the unit vector v is h̄.
-fn off_axis(length: f64, realised: f64) -> f64 {
-    ((length / realised).powi(2) - 1.0).max(0.0).sqrt()
-}
-
-fn ratio(a: f64, b: f64) -> f64 {
-    if a == 0.0 { 0.0 } else { a / b }
 }
 
 /// The relative error of a product of norm `norm`; 1 where there is nothing but noise.

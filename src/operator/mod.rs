@@ -1,15 +1,20 @@
 //! v ↦ Hv on the host's own shards and gradient.
 //!
-//! - [`guard`]: the loan of the host: θ₀ saved, and restored on every way out;
-//! - [`difference`]: passes over the shards that perturb θ and combine gradients;
+//! - `guard`: the loan of the host: θ₀ saved, and restored on every way out;
+//! - `difference`: passes over the shards that perturb θ and combine gradients;
+//! - `measure`: one difference of gradients, reduced over ranks;
 //! - [`step`]: which step h suits a vector, and the error to expect from it;
-//! - [`noise`]: η, the noise of one gradient;
+//! - `choice`: scheme and step of a product, and whether to try again;
+//! - `calibration`: η, the noise of one gradient;
 //! - [`finite_difference`]: the operator that Lanczos is given.
 
-pub(crate) mod difference;
+mod calibration;
+mod choice;
+mod difference;
 pub mod finite_difference;
-pub(crate) mod guard;
-pub(crate) mod noise;
+mod guard;
+mod measure;
 pub mod step;
 
-pub use finite_difference::{Calibration, FiniteDifference};
+pub use calibration::Calibration;
+pub use finite_difference::FiniteDifference;

@@ -2,9 +2,9 @@
 //! parameters, and only sums over entries are communicated.
 //!
 //! - [`layout`]: which global index lives where;
-//! - [`ranks`]: sums over ranks that also carry failures;
-//! - [`vector`]: storage, copies from and to the host's tensors, chunks;
-//! - [`sums`]: local sums in f64;
+//! - `ranks`: sums over ranks that also carry failures;
+//! - `vector`: storage, copies from and to the host's tensors, chunks;
+//! - `sums`: local sums in f64;
 //! - [`random`]: probe vectors whose entries depend on their global index only.
 
 pub mod layout;

@@ -5,11 +5,15 @@ use crate::group::ReduceOp;
 use crate::host::Host;
 use std::time::{Duration, Instant};
 
+/// What an interrupted rank puts in the slot for failures: more than there are ranks, and exact in sums.
+const INTERRUPTED: f64 = 1e9;
+
 /// The probe's view of the group: counts what it sends, and turns one rank's failure into an error
 /// on all of them.
 ///
 /// Every [`sum`](Self::sum) has one more slot than its values, in which a rank that failed puts 1. When
 /// the slot's sum is not 0, a second reduction finds the lowest failed rank and every rank returns an error.
+/// An interruption is no failure: it has a value of its own there, and is the same error on all ranks.
 #[derive(Debug)]
 pub(crate) struct Ranks {
     rank: usize,
@@ -68,13 +72,26 @@ impl Ranks {
             Err(error) => (vec![0.0; len], Some(error)),
         };
         debug_assert_eq!(values.len(), len, "{during}");
-        values.push(if failure.is_some() { 1.0 } else { 0.0 });
+        values.push(match &failure {
+            None => 0.0,
+            Some(error) if error.is_interruption() => INTERRUPTED,
+            Some(_) => 1.0,
+        });
         if let Err(lost) = self.all_reduce(host, during, &mut values, ReduceOp::Sum) {
-            // The rank's own failure explains more than the collective that failed after it.
-            return Err(failure.unwrap_or(lost));
+            // The rank's own failure, of its gradient's collectives as a rule, explains more than the
+            // one that failed after it; but the group is lost all the same.
+            return Err(failure.map_or(lost, |source| Error::Communication {
+                rank: self.rank,
+                during,
+                source: Box::new(source),
+            }));
         }
-        if values.pop().is_some_and(|failed| failed == 0.0) {
+        let failed = values.pop().unwrap_or(0.0);
+        if failed == 0.0 {
             return Ok(values);
+        }
+        if failed >= INTERRUPTED {
+            return Err(failure.unwrap_or(Error::Interrupted { rank: self.rank }));
         }
         let mut lowest = [if failure.is_some() { -(self.rank as f64) } else { f64::NEG_INFINITY }];
         let found = self.all_reduce(host, during, &mut lowest, ReduceOp::Max);

@@ -3,9 +3,10 @@
 use crate::sharded::layout::{Layout, Segment};
 use tch::{Kind, TchError, Tensor};
 
-/// Entries worked on at a time: temporaries of this size stay in a core's cache, and are small beside
-/// any vector worth sharding.
-const CHUNK_CPU: i64 = 1 << 16;
+/// Entries that a core works on at a time: temporaries of this size stay in its cache, and are small
+/// beside any vector worth sharding. It is also the size from which libtorch divides an elementwise
+/// operation among threads.
+const CHUNK_CORE: i64 = 1 << 15;
 const CHUNK_DEVICE: i64 = 1 << 24;
 
 /// One rank's entries of a vector over all parameters, as one flat tensor in the order of a [`Layout`].
@@ -29,7 +30,6 @@ impl ShardedVector {
     }
 
     /// The tensor itself: `local_len` entries.
-    #[must_use]
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
@@ -102,8 +102,13 @@ pub(crate) fn counted_ranges(layout: &Layout) -> impl Iterator<Item = (i64, i64)
     (0..end).step_by(size as usize).map(move |start| (start, size.min(end - start)))
 }
 
-fn chunk_size(layout: &Layout) -> i64 {
-    if layout.device().is_cuda() { CHUNK_DEVICE } else { CHUNK_CPU }
+/// Entries worked on at a time.
+pub(crate) fn chunk_size(layout: &Layout) -> i64 {
+    if layout.device().is_cuda() {
+        CHUNK_DEVICE
+    } else {
+        CHUNK_CORE * i64::from(tch::get_num_threads().max(1))
+    }
 }
 
 /// A number as a tensor: operators that take a `Scalar` cannot report errors in this version of tch.

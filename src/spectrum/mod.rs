@@ -11,4 +11,4 @@ mod statistics;
 
 pub use quadrature::quadrature;
 pub use snapshot::{Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved};
-pub use statistics::Statistics;
+pub use statistics::{PREDICTION_FACTOR, Statistics};

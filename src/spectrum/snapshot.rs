@@ -23,7 +23,8 @@ pub struct Extreme {
     pub residual: f64,
     /// The part that Lanczos leaves: β_m times the last component of the Ritz vector in the Krylov basis.
     pub lanczos_residual: f64,
-    /// The predicted error of the Hessian-vector products, as it acts on this Ritz pair.
+    /// The part that the Hessian-vector products may add: [`PREDICTION_FACTOR`](super::PREDICTION_FACTOR)
+    /// times their predicted error, as it acts on this Ritz pair.
     pub hvp_error: f64,
 }
 
@@ -145,9 +146,11 @@ pub struct Snapshot {
     pub mean_eigenvalue: Estimate,
     /// ‖H‖_F.
     pub frobenius_norm: Estimate,
-    /// The share of eigenvalues below zero, noise included: see `unresolved`.
+    /// The share of Ritz mass below zero. Where most of it is one node close to zero, as with few steps on
+    /// a large model, the sign of that node decides: see `negative_share_resolved`.
     pub negative_share: Estimate,
-    /// The share of eigenvalues below zero whose sign is resolved: −λ exceeds the noise of its Ritz vector.
+    /// The share of Ritz mass that is below zero for certain: by more than residual and noise together. A
+    /// lower bound of the share of negative eigenvalues.
     pub negative_share_resolved: Estimate,
     /// tr(|H|)² / ‖H‖_F²: how many eigenvalues of equal size would give these norms. `None` if H = 0.
     pub effective_rank: Option<Estimate>,

@@ -10,5 +10,6 @@ mod models;
 mod degenerate;
 mod density;
 mod lanczos;
+mod predictions;
 mod products;
 mod seeds;

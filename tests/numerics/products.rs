@@ -16,20 +16,14 @@ pub fn errors(
     config: &HvpConfig,
     directions: &[Tensor],
 ) -> Vec<(f64, f64)> {
-    let exact = ClosureHost::new(model(seed), Kind::Double);
     let mut host = ClosureHost::new(model(seed), kind);
-    // The oracle stands at the parameters as they were rounded.
-    tch::no_grad(|| {
-        for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
-            exact.shallow_clone().copy_(rounded);
-        }
-    });
+    let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
     let layout = Layout::new(&host, None).unwrap();
-    let mut calibration = Calibration::default();
+    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
     let start = directions[0].to_kind(kind);
     let mut operator =
-        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &start, &mut w).unwrap();
+        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &never, &start, &mut w).unwrap();
     directions
         .iter()
         .map(|direction| {
@@ -94,25 +88,6 @@ fn products_in_f32_agree_with_f64_double_backward_to_1e_3_on_random_vectors() {
     }
 }
 
-#[test]
-fn the_predicted_error_is_within_a_factor_of_5_of_the_true_one() {
-    for (kind, difference) in [(Kind::Float, Difference::Central), (Kind::Double, Difference::Central)] {
-        let config = HvpConfig { difference, ..HvpConfig::default() };
-        let mut within = 0;
-        let mut all = 0;
-        for seed in 0..10 {
-            for direction in directions(mlp, seed) {
-                let [(error, predicted)] = errors(mlp, seed, kind, &config, &[direction])[..] else {
-                    panic!()
-                };
-                all += 1;
-                within += i32::from(predicted / error < 5.0 && error / predicted < 5.0);
-            }
-        }
-        assert!(within * 10 >= all * 9, "{kind:?} {difference:?}: {within} of {all}");
-    }
-}
-
 /// The rule that chooses a step must not need to be told which kind of vector it meets. It is made to
 /// look for the optimum here, by a limit on the error that nothing keeps.
 #[test]
@@ -159,12 +134,12 @@ fn a_step_that_changes_no_parameter_is_an_error_that_says_so() {
     let layout = Layout::new(&host, None).unwrap();
     let before = host.flat();
     let config = HvpConfig { step_size: StepSize::Absolute(1e-12), ..HvpConfig::default() };
-    let mut calibration = Calibration::default();
+    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let n = layout.local_len();
     let q = Tensor::ones([n], (Kind::Float, Device::Cpu)) / (n as f64).sqrt();
     let mut w = q.zeros_like();
     let mut operator =
-        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &q, &mut w).unwrap();
+        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, &q, &mut w).unwrap();
     let error = operator.apply(0, &q, None, &mut w).unwrap_err().to_string();
     assert!(error.contains("hvp.step_size") && error.contains("1e-12"), "{error}");
     drop(operator);

@@ -1,13 +1,10 @@
 //! A host that fails, in whatever way and on whatever rank: parameters are restored bit for bit, all
 //! ranks hear of it, and training goes on or stops as configured.
 
-use crate::common::{bits, config, generator_lock, on_ranks, text};
-use hessian_probe::{
-    Callback, Error, Gradient, HessianProbe, Host, HostError, ProbeConfig, ProcessGroup, Progress,
-    RandomState, Shard,
-};
+use crate::common::{config, generator_lock, on_ranks, text};
+use crate::faulty::{Faulty, state};
+use hessian_probe::{Callback, Error, Gradient, HessianProbe, HostError, ProbeConfig};
 use hessian_probe_fsdp::{Dtype, Trainer};
-use tch::Tensor;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -30,57 +27,24 @@ const FAULTS: [Fault; 7] = [
     Fault::WrongShape,
 ];
 
-/// The trainer, but for one gradient on one rank.
-struct Faulty<'t> {
-    trainer: &'t mut Trainer,
-    fault: Option<Fault>,
-    at: u64,
-    calls: u64,
-}
-
-impl Host for Faulty<'_> {
-    fn shards(&self) -> Vec<Shard> {
-        self.trainer.shards()
-    }
-
-    fn gradient(&mut self) -> Result<Gradient, HostError> {
-        let mut gradient = self.trainer.gradient()?;
-        self.calls += 1;
-        let Some(fault) = self.fault.filter(|_| self.calls == self.at) else { return Ok(gradient) };
+/// What `fault` does to gradient number `at`.
+fn hook(fault: Option<Fault>, at: u64) -> impl FnMut(u64, &mut Gradient) -> Result<(), HostError> {
+    move |call, gradient| {
+        let Some(fault) = fault.filter(|_| call == at) else { return Ok(()) };
         let poison = |gradient: &Gradient, value: f64| {
-            let _ =
-                gradient.tensors.iter().rev().find(|g| g.numel() > 0).unwrap().view([-1]).get(0).fill_(value);
+            let last = gradient.tensors.iter().rev().find(|g| g.numel() > 0).unwrap();
+            let _ = last.view([-1]).get(0).fill_(value);
         };
         match fault {
             Fault::Error => return Err("out of memory, say".into()),
             Fault::Panic => panic!("the loop's own panic"),
             Fault::PanicInNoGrad => tch::no_grad(|| panic!("a panic that leaves autograd off")),
-            Fault::NanGradient => poison(&gradient, f64::NAN),
-            Fault::InfiniteGradient => poison(&gradient, f64::NEG_INFINITY),
+            Fault::NanGradient => poison(gradient, f64::NAN),
+            Fault::InfiniteGradient => poison(gradient, f64::NEG_INFINITY),
             Fault::NanLoss => gradient.loss = f64::NAN,
             Fault::WrongShape => drop(gradient.tensors.pop()),
         }
-        Ok(gradient)
-    }
-
-    fn group(&self) -> &dyn ProcessGroup {
-        Host::group(self.trainer)
-    }
-
-    fn progress(&self) -> Progress {
-        self.trainer.progress()
-    }
-
-    fn live_gradients(&self) -> Vec<Tensor> {
-        self.trainer.live_gradients()
-    }
-
-    fn random_state(&mut self) -> Result<Option<RandomState>, HostError> {
-        self.trainer.random_state()
-    }
-
-    fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
-        self.trainer.set_random_state(state)
+        Ok(())
     }
 }
 
@@ -89,11 +53,6 @@ fn probe(on_error: &str) -> HessianProbe {
         "on_error = \"{on_error}\"\n[schedule]\nevery = 1\n[slq]\nsteps = 3\n[log]\njsonl = false\ntensorboard = false"
     );
     HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
-}
-
-fn state(trainer: &Trainer) -> (Vec<Vec<u64>>, Vec<u8>) {
-    let parameters = trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect();
-    (parameters, trainer.generator_state().unwrap())
 }
 
 #[test]
@@ -109,9 +68,9 @@ fn a_failing_gradient_on_any_rank_restores_parameters_on_all_and_is_told_to_all(
             // At θ itself, once more there, while the noise is measured, in products.
             for at in [1, 2, 5, 9, 10, 11, 12] {
                 let mine = (rank == last).then_some(fault);
-                let mut host = Faulty { trainer: &mut trainer, fault: mine, at, calls: 0 };
+                let mut host = Faulty::new(&mut trainer, hook(mine, at));
                 let error = probe("stop").on_step_end(0, &mut host).unwrap_err();
-                assert!(host.calls >= at, "{fault:?}: the fault came about");
+                assert!(host.finish() >= at, "{fault:?}: the fault came about");
                 assert!(before == state(&trainer), "{fault:?} at gradient {at}: everything is restored");
                 let Error::AtStep { step: 0, source } = &error else { panic!("{error}") };
                 let told = match (&**source, fault) {
@@ -145,8 +104,9 @@ fn with_on_error_skip_training_goes_on_and_the_next_probe_comes_about() {
             trainer.step().unwrap();
             let before = state(&trainer);
             let fault = (rank == 0 && step % 2 == 0).then_some(Fault::NanGradient);
-            let mut host = Faulty { trainer: &mut trainer, fault, at: 2, calls: 0 };
+            let mut host = Faulty::new(&mut trainer, hook(fault, 2));
             probe.on_step_end(step, &mut host).unwrap();
+            host.finish();
             assert!(before == state(&trainer));
             let latest = probe.latest().map(|snapshot| snapshot.step);
             assert_eq!(latest, if step == 0 { None } else { Some(step - u64::from(step == 2)) });

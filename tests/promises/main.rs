@@ -4,5 +4,7 @@
 mod common;
 
 mod failure;
+mod faults;
+mod faulty;
 mod non_interference;
 mod world_size;

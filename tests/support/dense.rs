@@ -1,9 +1,12 @@
 //! Dense oracles, and an operator that is a matrix.
 
+use super::closure_host::ClosureHost;
+use super::models::Model;
 use hessian_probe::config::Reorthogonalize;
 use hessian_probe::krylov::{Basis, Lanczos, LanczosRun, Operator, Product};
 use hessian_probe::sharded::Layout;
 use hessian_probe::{Error, Result};
+use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Eigenvalues by LAPACK, ascending.
@@ -20,6 +23,49 @@ pub fn distance(value: f64, values: &[f64]) -> f64 {
     values.iter().map(|other| (other - value).abs()).fold(f64::INFINITY, f64::min)
 }
 
+/// Double backward.
+impl ClosureHost {
+    /// An oracle in f64 that stands at the parameters of `host` as they were rounded.
+    pub fn at_the_same_parameters(model: Model, host: &Self) -> Self {
+        let exact = Self::new(model, Kind::Double);
+        tch::no_grad(|| {
+            for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
+                exact.shallow_clone().copy_(rounded);
+            }
+        });
+        exact
+    }
+
+    /// H, entry by entry through double backward: the oracle.
+    pub fn dense_hessian(&self) -> Tensor {
+        let (_, gradients) = self.graph(true);
+        let pieces: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
+        let gradient = Tensor::cat(&pieces, 0);
+        let rows: Vec<Tensor> = (0..gradient.numel() as i64).map(|i| self.row(&gradient.get(i))).collect();
+        let dense = Tensor::stack(&rows, 0);
+        (&dense + dense.tr()) * 0.5
+    }
+
+    /// Hv through double backward.
+    pub fn exact_product(&self, v: &Tensor) -> Tensor {
+        let (_, gradients) = self.graph(true);
+        let pieces: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
+        self.row(&Tensor::cat(&pieces, 0).dot(v))
+    }
+
+    fn row(&self, output: &Tensor) -> Tensor {
+        let inputs: Vec<&Tensor> = self.parameters.iter().collect();
+        let options = GradOptions { retain_graph: true, allow_unused: true, create_graph: false };
+        let rows = grad(&[output], &inputs, &[], options).unwrap();
+        let rows: Vec<Tensor> = rows
+            .into_iter()
+            .zip(&self.parameters)
+            .map(|(row, p)| row.unwrap_or_else(|| p.zeros_like()).reshape([-1]))
+            .collect();
+        Tensor::cat(&rows, 0)
+    }
+}
+
 /// Products with a matrix in one process.
 pub struct MatrixOperator {
     pub matrix: Tensor,
@@ -32,8 +78,7 @@ impl MatrixOperator {
     pub fn new(matrix: &Tensor) -> Self {
         let n = matrix.size()[0];
         let theta = Tensor::zeros([n], (Kind::Double, Device::Cpu));
-        let host =
-            super::closure_host::ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
+        let host = ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
         let layout = Layout::new(&host, None).unwrap();
         Self { matrix: matrix.shallow_clone(), layout, failed: None }
     }

@@ -74,16 +74,18 @@ const CATEGORIES: [Category; 3] = [
 /// The layout as a message.
 pub(super) fn layout() -> Message {
     CATEGORIES.iter().fold(Message::new(), |layout, (title, charts)| {
-        let category = charts.iter().fold(Message::new().bytes(1, title), |category, (title, chart)| {
-            let head = Message::new().bytes(1, title);
-            category.message(
-                2,
-                &match chart {
-                    Chart::Lines(tags) => head.message(2, &lines(tags)),
-                    Chart::Margin(names) => head.message(3, &margin(names)),
-                },
-            )
-        });
+        // TensorBoard draws a category's charts from the last to the first.
+        let category =
+            charts.iter().rev().fold(Message::new().bytes(1, title), |category, (title, chart)| {
+                let head = Message::new().bytes(1, title);
+                category.message(
+                    2,
+                    &match chart {
+                        Chart::Lines(tags) => head.message(2, &lines(tags)),
+                        Chart::Margin(names) => head.message(3, &margin(names)),
+                    },
+                )
+            });
         layout.message(2, &category)
     })
 }

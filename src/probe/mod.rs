@@ -1,16 +1,21 @@
-//! The callback that a loop registers.
+//! The callback that a loop registers: what it keeps, and how it takes a probe.
 
-use crate::callback::{Callback, Control};
-use crate::config::{LogConfig, OnError, ProbeConfig};
+mod budget;
+mod callback;
+mod state;
+
+use crate::budget::Overhead;
+use crate::callback::Control;
+use crate::config::{OnError, ProbeConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::interrupt::Interrupter;
 use crate::log::{LogWriter, Record, Session, Skipped};
 use crate::operator::Calibration;
 use crate::sharded::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::slq;
 use crate::spectrum::{Estimate, Snapshot};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,23 +32,16 @@ pub struct HessianProbe {
     config: ProbeConfig,
     layout: Option<Layout>,
     writer: Option<LogWriter>,
+    interrupter: Interrupter,
+    overhead: Overhead,
     calibration: Calibration,
     session_open: bool,
     previous_tokens: u64,
     last_step: Option<u64>,
     last_probed: Option<u64>,
+    probes_taken: u64,
     latest: Option<Snapshot>,
 }
-
-/// What survives a restart.
-#[derive(Serialize, Deserialize)]
-struct State {
-    version: u32,
-    last_probed: Option<u64>,
-    calibration: Calibration,
-}
-
-const STATE_VERSION: u32 = 1;
 
 impl HessianProbe {
     /// A probe with a configuration made in code.
@@ -56,11 +54,14 @@ impl HessianProbe {
             config,
             layout: None,
             writer: None,
+            interrupter: Interrupter::default(),
+            overhead: Overhead::default(),
             calibration: Calibration::default(),
             session_open: false,
             previous_tokens: 0,
             last_step: None,
             last_probed: None,
+            probes_taken: 0,
             latest: None,
         })
     }
@@ -85,6 +86,12 @@ impl HessianProbe {
         self.latest.as_ref()
     }
 
+    /// A handle that ends a running probe from a signal handler or another thread.
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
+    }
+
     /// Probes now, whatever the schedule says, and logs the snapshot. Collective.
     ///
     /// # Errors
@@ -96,6 +103,8 @@ impl HessianProbe {
         self.record(Record::Snapshot(Box::new(snapshot.clone())));
         ::log::info!(target: "hessian_probe", "{}", summary(&snapshot));
         self.last_probed = Some(step);
+        self.probes_taken += 1;
+        self.overhead.record(snapshot.cost.seconds);
         Ok(self.latest.insert(snapshot))
     }
 
@@ -105,10 +114,7 @@ impl HessianProbe {
             return Ok(());
         }
         let mut ranks = Ranks::new(host);
-        // Where results go is nobody's business but rank 0's.
-        let shared = ProbeConfig { log: LogConfig::default(), ..self.config.clone() };
-        let fingerprint = fingerprint(&shared.to_toml());
-        if ranks.differs(host, BEGINNING, fingerprint)? {
+        if ranks.differs(host, BEGINNING, (self.fingerprint() >> 12) as f64)? {
             return Err(Error::config(
                 "*",
                 "ranks have different configurations; give all of them the same file",
@@ -156,16 +162,23 @@ impl HessianProbe {
             }
             let layout = self.layout.as_ref().filter(|layout| layout.matches(&host.shards()));
             let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
-            slq::snapshot(host, layout, &self.config, &mut self.calibration, step)
+            slq::snapshot(host, layout, &self.config, &mut self.calibration, &self.interrupter, step)
         };
         attempt().map_err(|source| Error::AtStep { step, source: Box::new(source) })
     }
 
     /// A probe that is due: its failure is what the configuration makes of it.
     fn scheduled(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
-        let Err(error) = self.probe(step, host).map(drop) else { return Ok(Control::Continue) };
+        let taken = self.keep_to_budget(step, host).and_then(|()| self.probe(step, host).map(drop));
+        let Err(error) = taken else { return Ok(Control::Continue) };
         self.record(Record::Skipped(Skipped { step, reason: error.to_string() }));
-        if self.config.on_error == OnError::Stop || error.is_communication() {
+        if error.is_interruption() {
+            ::log::info!(target: "hessian_probe", "{error}");
+            return Ok(Control::RequestStop);
+        }
+        let expected =
+            matches!(&error, Error::AtStep { source, .. } if matches!(**source, Error::OverBudget(_)));
+        if error.is_communication() || (self.config.on_error == OnError::Stop && !expected) {
             return Err(error);
         }
         ::log::warn!(target: "hessian_probe", "skipped: {error}");
@@ -183,85 +196,9 @@ impl HessianProbe {
     }
 }
 
-impl Callback for HessianProbe {
-    /// Checks configuration, shards and log directory, on all ranks together.
-    fn on_train_begin(&mut self, host: &mut dyn Host) -> Result<Control> {
-        self.make_ready(host)?;
-        Ok(Control::Continue)
-    }
-
-    /// Probes if the schedule says so. Otherwise nothing is communicated or computed.
-    fn on_step_end(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
-        self.make_ready(host)?;
-        self.open_session(step, host);
-        self.last_step = Some(step);
-        let progress = host.progress();
-        let due = self.config.schedule.is_due(step, &progress, self.previous_tokens);
-        self.previous_tokens = progress.tokens.unwrap_or(0);
-        if due { self.scheduled(step, host) } else { Ok(Control::Continue) }
-    }
-
-    /// Writes what the logs still hold. Communicates nothing.
-    fn on_exception(&mut self, error: &(dyn std::error::Error + 'static)) {
-        ::log::debug!(target: "hessian_probe", "training ends with an error ({error}); writing the logs");
-        if let Err(error) = self.flush() {
-            ::log::error!(target: "hessian_probe", "{error}");
-        }
-    }
-
-    /// Probes once more with `schedule.at_end`, unless the last step has just been probed; then waits
-    /// for the logs.
-    fn on_train_end(&mut self, host: &mut dyn Host) -> Result<Control> {
-        let mut control = Control::Continue;
-        if let Some(step) = self.last_step
-            && self.config.schedule.at_end
-            && self.last_probed != Some(step)
-        {
-            control = self.scheduled(step, host)?;
-        }
-        match self.flush() {
-            Err(error) if self.config.on_error == OnError::Stop => Err(error),
-            Err(error) => {
-                ::log::error!(target: "hessian_probe", "{error}");
-                Ok(control)
-            }
-            Ok(()) => Ok(control),
-        }
-    }
-
-    fn state_dict(&self) -> serde_json::Value {
-        let state = State {
-            version: STATE_VERSION,
-            last_probed: self.last_probed,
-            calibration: self.calibration.clone(),
-        };
-        serde_json::to_value(state).unwrap_or_default()
-    }
-
-    fn load_state_dict(&mut self, state: &serde_json::Value) -> Result<()> {
-        let state = State::deserialize(state).map_err(|error| Error::State(error.to_string()))?;
-        if state.version != STATE_VERSION {
-            let reason =
-                format!("version {} is not {STATE_VERSION}, the one this crate writes", state.version);
-            return Err(Error::State(reason));
-        }
-        self.last_probed = state.last_probed;
-        self.calibration = state.calibration;
-        Ok(())
-    }
-}
-
 fn changed(rank: usize) -> Error {
     let reason = "the host's shards are not those of the start of training".into();
     Error::Layout { rank, parameter: "*".into(), reason }
-}
-
-/// FNV-1a, cut to what an f64 carries exactly.
-fn fingerprint(text: &str) -> f64 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (hash >> 12) as f64
 }
 
 /// The line that a probe leaves in the program's log.

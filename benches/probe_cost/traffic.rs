@@ -1,0 +1,162 @@
+//! What each Lanczos step sends, and how long it works on vectors.
+
+use crate::Result;
+use crate::case::Case;
+use crate::instrumented::{Instrumented, Log};
+use crate::report::median;
+use hessian_probe::Interrupter;
+use hessian_probe::config::{Distribution, HvpConfig, Reorthogonalize};
+use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
+use hessian_probe::operator::{Calibration, FiniteDifference};
+use hessian_probe::sharded::random::RandomProbe;
+use hessian_probe::sharded::{Layout, ShardedVector};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+use tch::{TchError, Tensor};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    pub full: Vec<Step>,
+    pub none: Vec<Step>,
+    /// Entries on this rank.
+    pub local: u64,
+}
+
+/// One Lanczos step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub all_reduces: usize,
+    pub values: usize,
+    pub gradients: usize,
+    /// Seconds of the product without its gradients and reductions: displacing θ, differences.
+    pub product: f64,
+    /// Seconds of the rest without reductions: recurrence, orthogonalisation, the next vector.
+    pub lanczos: f64,
+}
+
+impl Traffic {
+    /// Nanoseconds per entry and step of products that took `gradients` gradients, and of the rest.
+    pub fn per_entry(&self, steps: &[Step], gradients: usize) -> (f64, f64) {
+        let product: Vec<f64> =
+            steps.iter().filter(|step| step.gradients == gradients).map(|step| step.product).collect();
+        let lanczos: f64 = steps.iter().map(|step| step.lanczos).sum::<f64>() / steps.len() as f64;
+        let scale = 1e9 / self.local as f64;
+        (median(&product) * scale, lanczos * scale)
+    }
+}
+
+/// Counters at a moment.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Instant,
+    all_reduces: usize,
+    values: usize,
+    gradients: usize,
+    /// Seconds that are not vector work.
+    elsewhere: f64,
+}
+
+impl Mark {
+    fn now(log: &Log) -> Self {
+        Self {
+            at: Instant::now(),
+            all_reduces: log.reductions.len(),
+            values: log.reductions.iter().sum(),
+            gradients: log.gradients.len(),
+            elsewhere: log.gradients.iter().sum::<f64>() + log.reducing,
+        }
+    }
+
+    fn worked_until(self, later: Self) -> f64 {
+        (later.at - self.at).as_secs_f64() - (later.elsewhere - self.elsewhere)
+    }
+}
+
+/// The operator of a probe, with marks before and after each product.
+struct Marked<'a, 'h> {
+    inner: FiniteDifference<'a, 'h>,
+    log: Rc<RefCell<Log>>,
+    marks: Vec<(Mark, Mark)>,
+}
+
+impl Operator for Marked<'_, '_> {
+    fn layout(&self) -> &Layout {
+        self.inner.layout()
+    }
+
+    fn apply(
+        &mut self,
+        index: usize,
+        q: &Tensor,
+        expected_norm: Option<f64>,
+        target: &mut Tensor,
+    ) -> hessian_probe::Result<Product> {
+        let before = Mark::now(&self.log.borrow());
+        let product = self.inner.apply(index, q, expected_norm, target)?;
+        self.marks.push((before, Mark::now(&self.log.borrow())));
+        Ok(product)
+    }
+
+    fn sum(
+        &mut self,
+        during: &'static str,
+        len: usize,
+        local: std::result::Result<Vec<f64>, TchError>,
+    ) -> hessian_probe::Result<Vec<f64>> {
+        self.inner.sum(during, len, local)
+    }
+
+    fn defer(&mut self, during: &'static str, local: std::result::Result<(), TchError>) {
+        self.inner.defer(during, local);
+    }
+}
+
+pub fn measure(case: &Case) -> Result<Traffic> {
+    let mut trainer = case.trainer(case.group()?)?;
+    trainer.step()?;
+    let mut host = Instrumented::new(trainer, None);
+    let layout = Layout::new(&host, None)?;
+    // The first run also measures the noise, and touches all memory.
+    let mut calibration = Calibration::default();
+    run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
+    let full = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
+    let none = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::None)?;
+    Ok(Traffic { full, none, local: layout.local_len() as u64 })
+}
+
+/// What a probe does with one vector, step by step.
+fn run(
+    case: &Case,
+    layout: &Layout,
+    host: &mut Instrumented,
+    calibration: &mut Calibration,
+    reorthogonalize: Reorthogonalize,
+) -> Result<Vec<Step>> {
+    let mut basis = Basis::new(layout, reorthogonalize, case.steps)?;
+    let start = basis.next_row()?;
+    let scale = (layout.parameters() as f64).sqrt().recip();
+    RandomProbe::new(0, 0, Distribution::Rademacher).write(layout, scale, &start)?;
+    basis.commit();
+    let mut w = ShardedVector::zeros(layout)?.tensor().shallow_clone();
+    let config = HvpConfig::default();
+    let (log, never) = (host.log.clone(), Interrupter::default());
+    let inner = FiniteDifference::new(host, layout, &config, calibration, &never, &start, &mut w)?;
+    let mut operator = Marked { inner, log: log.clone(), marks: Vec::new() };
+    Lanczos { steps: case.steps, reorthogonalize }.run(&mut operator, &mut basis, &mut w)?;
+    let end = Mark::now(&log.borrow());
+    let marks = operator.marks;
+    let starts_of_next = marks.iter().skip(1).map(|&(before, _)| before).chain([end]);
+    Ok(marks
+        .iter()
+        .zip(starts_of_next)
+        .map(|(&(before, after), next)| Step {
+            all_reduces: next.all_reduces - before.all_reduces,
+            values: next.values - before.values,
+            gradients: next.gradients - before.gradients,
+            product: before.worked_until(after),
+            lanczos: after.worked_until(next),
+        })
+        .collect())
+}

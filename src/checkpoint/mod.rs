@@ -1,0 +1,15 @@
+//! Our state beside a checkpoint.
+//!
+//! Inside a checkpoint the probe has a directory of its own, [`DIRECTORY`]. The loop owns the checkpoint:
+//! when it is deleted, so is ours.
+//!
+//! - [`atomic`]: files that are whole or not there;
+//! - [`sidecar`]: the state, its file and its format.
+
+pub mod atomic;
+pub mod sidecar;
+
+pub use sidecar::{Sidecar, SidecarError};
+
+/// The name of our directory inside a checkpoint.
+pub const DIRECTORY: &str = "hessian_probe";

@@ -1,0 +1,240 @@
+//! The probe's state inside a checkpoint: the file `hessian_probe/state`.
+//!
+//! # Format
+//! One line of ASCII, `hessian-probe-state VERSION LENGTH CHECKSUM` and a line feed, then LENGTH bytes of
+//! JSON, the serialised [`Sidecar`], and nothing behind them. CHECKSUM is the CRC-32C of these bytes in
+//! eight hexadecimal digits. A reader that finds another version says so before it looks at the rest.
+
+use crate::checkpoint::{DIRECTORY, atomic};
+use crate::operator::Calibration;
+use crate::spectrum::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The version of the format that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+
+const MAGIC: &str = "hessian-probe-state";
+const FILE: &str = "state";
+/// A state has some kilobytes, its snapshot included; what is larger by far is something else.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What the probe finds again after a restart, on any number of ranks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// The step after which the checkpoint was written.
+    pub step: u64,
+    /// Probes taken so far, over all sessions.
+    pub probes_taken: u64,
+    /// The step of the last of them.
+    pub last_probed: Option<u64>,
+    /// The loop's count of tokens at the last call, where it has one: token schedules go on from there.
+    pub tokens: u64,
+    /// What was learned of the gradient.
+    pub calibration: Calibration,
+    /// A hash of the configuration but for where it logs: says whether it was changed.
+    pub configuration: u64,
+    /// The last snapshot.
+    pub latest: Option<Box<Snapshot>>,
+}
+
+/// Why a sidecar cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SidecarError {
+    /// The file system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file was written by another version of this crate.
+    #[error(
+        "{} has version {found} of the probe's state, this crate reads version {VERSION}; \
+         use the version that wrote it, or delete the directory to let the probe start afresh",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+    },
+    /// The file is damaged.
+    #[error(
+        "{} is damaged ({reason}); take another checkpoint, or delete the directory to let the probe start afresh",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Sidecar {
+    /// Where the state lies in a checkpoint.
+    #[must_use]
+    pub fn path(checkpoint: &Path) -> PathBuf {
+        checkpoint.join(DIRECTORY).join(FILE)
+    }
+
+    /// Writes the state into a checkpoint: whole, or not at all.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`].
+    pub fn save(&self, checkpoint: &Path) -> Result<(), SidecarError> {
+        let path = Self::path(checkpoint);
+        let written = || {
+            let body = serde_json::to_vec(self)?;
+            let mut contents =
+                format!("{MAGIC} {VERSION} {} {:08x}\n", body.len(), crc32c::crc32c(&body)).into_bytes();
+            contents.extend_from_slice(&body);
+            fs::create_dir_all(checkpoint.join(DIRECTORY))?;
+            atomic::write(&path, &contents)?;
+            atomic::sync_directory(checkpoint)
+        };
+        written().map_err(|source| SidecarError::Io { path, source })
+    }
+
+    /// Reads the state of a checkpoint; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`SidecarError`] says: a file that is there must be whole.
+    pub fn load(checkpoint: &Path) -> Result<Option<Self>, SidecarError> {
+        let path = Self::path(checkpoint);
+        let io = |source| SidecarError::Io { path: path.clone(), source };
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(error)),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                let reason = format!("it has {} bytes", metadata.len());
+                return Err(SidecarError::Damaged { path, reason });
+            }
+            Ok(_) => {}
+        }
+        let contents = fs::read(&path).map_err(io)?;
+        parse(&contents).map(Some).map_err(|fault| match fault {
+            Fault::Version(found) => SidecarError::Version { path, found },
+            Fault::Damaged(reason) => SidecarError::Damaged { path, reason },
+        })
+    }
+}
+
+enum Fault {
+    Version(String),
+    Damaged(String),
+}
+
+fn parse(contents: &[u8]) -> Result<Sidecar, Fault> {
+    let damaged = |reason: &str| Fault::Damaged(reason.to_owned());
+    let end = contents.iter().take(128).position(|&byte| byte == b'\n');
+    let end = end.ok_or_else(|| damaged("its first line is not complete"))?;
+    let head = std::str::from_utf8(&contents[..end]).map_err(|_| damaged("its first line is not text"))?;
+    let mut words = head.split(' ');
+    if words.next() != Some(MAGIC) {
+        return Err(damaged("it does not begin as a state does"));
+    }
+    let version = words.next().unwrap_or_default();
+    if version != VERSION.to_string() {
+        return Err(Fault::Version(version.to_owned()));
+    }
+    let length: usize =
+        words.next().and_then(|word| word.parse().ok()).ok_or_else(|| damaged("it has no length"))?;
+    let checksum = words
+        .next()
+        .filter(|word| word.len() == 8)
+        .and_then(|word| u32::from_str_radix(word, 16).ok())
+        .ok_or_else(|| damaged("it has no checksum"))?;
+    if words.next().is_some() {
+        return Err(damaged("its first line has too many words"));
+    }
+    let body = &contents[end + 1..];
+    if body.len() != length {
+        return Err(Fault::Damaged(format!("{} bytes follow where there should be {length}", body.len())));
+    }
+    if crc32c::crc32c(body) != checksum {
+        return Err(damaged("its checksum does not match"));
+    }
+    serde_json::from_slice(body).map_err(|error| Fault::Damaged(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sidecar() -> Sidecar {
+        Sidecar {
+            step: 12,
+            probes_taken: 3,
+            last_probed: Some(10),
+            tokens: 1 << 40,
+            calibration: Calibration {
+                noise: Some(1.25e-7),
+                gradient_repeats: Some(true),
+                age: 2,
+                curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
+            },
+            configuration: u64::MAX,
+            latest: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_a_missing_one_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Sidecar::load(directory.path()).unwrap(), None);
+        sidecar().save(directory.path()).unwrap();
+        assert_eq!(Sidecar::load(directory.path()).unwrap(), Some(sidecar()));
+    }
+
+    #[test]
+    fn cut_off_at_any_byte_or_with_any_bit_flipped_it_is_an_error_naming_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        sidecar().save(directory.path()).unwrap();
+        let path = Sidecar::path(directory.path());
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = Sidecar::load(directory.path()).unwrap_err();
+            assert!(matches!(error, SidecarError::Damaged { .. }), "at {length}: {error}");
+            assert!(error.to_string().contains("hessian_probe/state"));
+        }
+        for position in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[position] ^= 1 << (position % 8);
+            fs::write(&path, &flipped).unwrap();
+            assert!(Sidecar::load(directory.path()).is_err(), "at {position}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        sidecar().save(directory.path()).unwrap();
+        let path = Sidecar::path(directory.path());
+        let text = fs::read_to_string(&path).unwrap().replacen(" 1 ", " 7 ", 1);
+        fs::write(&path, text).unwrap();
+        let error = Sidecar::load(directory.path()).unwrap_err();
+        assert!(matches!(&error, SidecarError::Version { found, .. } if found == "7"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(parse(&bytes).is_err());
+        }
+
+        #[test]
+        fn hostile_lengths_allocate_nothing(length in any::<u64>(), checksum in any::<u32>(), body in ".{0,40}") {
+            let contents = format!("{MAGIC} 1 {length} {checksum:08x}\n{body}");
+            prop_assert!(parse(contents.as_bytes()).is_err());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which scheme and step a product takes, and whether a better one is worth another try.
+
+use crate::config::{Difference, StepSize};
+use crate::operator::finite_difference::FiniteDifference;
+use crate::operator::measure::Measured;
+use crate::operator::step::{Curvature, nearest_power, ratio};
+
+/// Every so many vectors a product is central, so that its parity ratio is measured.
+const PARITY_EVERY: usize = 8;
+/// How much larger than the step just used the next one may be: beyond, its error is a guess.
+const MAX_GROWTH: f64 = 8.0;
+
+/// Up to here the error that is predicted from a parity ratio is right within a factor of 5; beyond, terms of
+/// higher order may add to it.
+const TRUSTED_PARITY: f64 = 0.05;
+
+impl FiniteDifference<'_, '_> {
+    /// η as it enters decisions: a power of four, so that rounding does not decide.
+    pub(super) fn rounded_noise(&self) -> f64 {
+        nearest_power(self.noise, 4.0)
+    }
+
+    /// What is known of vector `index` before its product: from the last run's vector of that number, or
+    /// from the vector before it.
+    pub(super) fn foreseen(&self, index: usize, expected_norm: Option<f64>) -> Option<Curvature> {
+        let earlier = self.calibration.curvature.get(index).map(|&(norm, parity)| Curvature { norm, parity });
+        earlier.or_else(|| self.last.map(|last| expected_norm.map_or(last, |norm| last.rescaled(norm))))
+    }
+
+    pub(super) fn fixed_step(&self) -> Option<f64> {
+        match self.config.step_size {
+            StepSize::Auto => None,
+            StepSize::Absolute(h) => Some(h),
+            StepSize::Relative(share) => Some(share * self.parameter_norm),
+        }
+    }
+
+    /// Whether vector `index` is to be central.
+    pub(super) fn is_central(&self, index: usize, foreseen: Option<Curvature>) -> bool {
+        let measures_parity = foreseen.is_none() || index % PARITY_EVERY == 1;
+        match self.config.difference {
+            Difference::Central => true,
+            Difference::Forward => measures_parity,
+            Difference::Auto => {
+                measures_parity
+                    || foreseen.is_some_and(|curvature| {
+                        let noise = self.rounded_noise();
+                        let best = || self.range.fit(curvature.forward_step(noise));
+                        let h = self.fixed_step().unwrap_or_else(best);
+                        curvature.forward_error(noise, h) > self.config.max_relative_error
+                    })
+            }
+        }
+    }
+
+    /// The curvature along v that a central difference measured. What noise adds to the even part is
+    /// taken off, as far as it can be told apart.
+    pub(super) fn measured_curvature(&self, measured: &Measured, parity: f64) -> Curvature {
+        let noise_parity = ratio(6.0_f64.sqrt() * self.rounded_noise(), 2.0 * measured.odd);
+        let kept = (parity.powi(2) - noise_parity.powi(2)).max(0.1 * noise_parity.powi(2)).sqrt();
+        Curvature { norm: measured.odd / measured.realised, parity: kept.min(parity) / measured.realised }
+    }
+
+    /// A better way to compute a product whose error is `error`: scheme and step, if there is one.
+    pub(super) fn better(
+        &self,
+        central: bool,
+        curvature: Curvature,
+        used: f64,
+        error: f64,
+        parity: f64,
+    ) -> Option<(bool, f64)> {
+        let good = error <= self.config.max_relative_error && parity <= TRUSTED_PARITY;
+        if good || self.fixed_step().is_some() {
+            return None;
+        }
+        let noise = self.rounded_noise();
+        if !central && self.config.difference == Difference::Auto {
+            return Some((true, self.range.fit(curvature.central_step(noise))));
+        }
+        let best = if central { curvature.central_step(noise) } else { curvature.forward_step(noise) };
+        let h = self.range.fit(best.min(MAX_GROWTH * used));
+        let promised =
+            if central { curvature.central_error(noise, h) } else { curvature.forward_error(noise, h) };
+        (promised <= 0.5 * error).then_some((central, h))
+    }
+
+    pub(super) fn remember(&mut self, index: usize, curvature: Curvature) {
+        self.last = Some(curvature);
+        let entry = (curvature.norm, curvature.parity);
+        let known = &mut self.calibration.curvature;
+        match known.get_mut(index) {
+            Some(known) => *known = entry,
+            // Vectors come in order, so that this is the next one.
+            None => known.push(entry),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! One difference of gradients, reduced over ranks.
+
+use crate::error::{Error, Result};
+use crate::krylov::Operator;
+use crate::operator::calibration::AT_THETA;
+use crate::operator::difference::{self, From};
+use crate::operator::finite_difference::{FiniteDifference, PRODUCT};
+use crate::sharded::vector::ShardedVector;
+use tch::Tensor;
+
+/// The reduced sums of one difference.
+pub(super) struct Measured {
+    /// The realised step h̄.
+    pub(super) realised: f64,
+    /// What `w` must be multiplied by to become Hv.
+    pub(super) scale: f64,
+    /// o, half the norm of g₊ − g₋ (central) or the norm of g₊ − g₀ (forward).
+    pub(super) odd: f64,
+    /// The norm of g₊ + g₋ − 2g₀, where it was taken.
+    pub(super) even: Option<f64>,
+    /// vᵀHv.
+    pub(super) alpha: f64,
+    pub(super) rounding: f64,
+}
+
+impl FiniteDifference<'_, '_> {
+    /// The host's gradient. A failure is kept until the next sum: the other ranks are on their way there.
+    pub(super) fn gradient(&mut self, during: &'static str) -> Option<Vec<Tensor>> {
+        match self.guard.gradient(during) {
+            Ok((loss, tensors)) => {
+                if during == AT_THETA {
+                    self.loss = loss;
+                }
+                Some(tensors)
+            }
+            Err(error) => {
+                self.pending.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Fails on every rank alike, since `value` was reduced.
+    pub(super) fn finite(&self, value: f64, what: &'static str, during: &'static str) -> Result<()> {
+        if value.is_finite() {
+            Ok(())
+        } else {
+            Err(Error::NonFinite { rank: self.ranks.rank(), what, during })
+        }
+    }
+
+    pub(super) fn displace(&mut self, v: &Tensor, h: f64, from: From) -> [f64; 2] {
+        match difference::displace(&self.guard, self.layout, v, h, from) {
+            Ok(sums) => sums,
+            Err(error) => {
+                self.defer(PRODUCT, Err(error));
+                [0.0; 2]
+            }
+        }
+    }
+
+    /// w ← g(θ + hv) − g(θ − hv).
+    pub(super) fn central(
+        &mut self,
+        v: &Tensor,
+        h: f64,
+        w: &mut Tensor,
+        during: &'static str,
+    ) -> Result<Measured> {
+        self.displace(v, h, From::Nowhere);
+        if let Some(plus) = self.gradient(during) {
+            let mut stored = ShardedVector::alias(w);
+            let copied = stored.gather_from(self.layout, &plus);
+            self.defer(during, copied);
+        }
+        let moved = self.displace(v, -h, From::Present);
+        let local = match self.gradient(during) {
+            Some(minus) => difference::central(self.layout, w, &minus, self.origin.tensor(), v),
+            None => Ok([0.0; 3]),
+        };
+        let local = local.map(|[odd, even, along]| vec![moved[0], moved[1], odd, even, along]);
+        let reduced = self.sum(during, 5, local)?;
+        // Δ = θ₋ − θ₊ points backwards and is two steps long.
+        let realised = -reduced[0] / 2.0;
+        let length = reduced[1].sqrt() / 2.0;
+        self.check(&reduced, realised, h, during)?;
+        Ok(Measured {
+            realised,
+            scale: 0.5 / realised,
+            odd: reduced[2].sqrt() / 2.0,
+            even: Some(reduced[3].sqrt()),
+            alpha: reduced[4] / (2.0 * realised),
+            rounding: off_axis(length, realised),
+        })
+    }
+
+    /// w ← g(θ + hv) − g(θ).
+    pub(super) fn forward(&mut self, v: &Tensor, h: f64, w: &mut Tensor) -> Result<Measured> {
+        let moved = self.displace(v, h, From::Saved);
+        let local = match self.gradient(PRODUCT) {
+            Some(plus) => difference::forward(self.layout, w, &plus, self.origin.tensor(), v),
+            None => Ok([0.0; 2]),
+        };
+        let local = local.map(|[odd, along]| vec![moved[0], moved[1], odd, along]);
+        let reduced = self.sum(PRODUCT, 4, local)?;
+        let realised = reduced[0];
+        self.check(&reduced, realised, h, PRODUCT)?;
+        Ok(Measured {
+            realised,
+            scale: 1.0 / realised,
+            odd: reduced[2].sqrt(),
+            even: None,
+            alpha: reduced[3] / realised,
+            rounding: off_axis(reduced[1].sqrt(), realised),
+        })
+    }
+
+    pub(super) fn check(&self, reduced: &[f64], realised: f64, h: f64, during: &'static str) -> Result<()> {
+        for &sum in reduced {
+            self.finite(sum, "the gradient", during)?;
+        }
+        if realised > 0.0 { Ok(()) } else { Err(Error::StepTooSmall { rank: self.ranks.rank(), step: h }) }
+    }
+}
+
+/// ρ = ‖Δ/h̄ − v‖ for a displacement of length `length` whose part along the unit vector v is h̄.
+fn off_axis(length: f64, realised: f64) -> f64 {
+    ((length / realised).powi(2) - 1.0).max(0.0).sqrt()
+}

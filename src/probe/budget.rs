@@ -1,0 +1,35 @@
+//! Whether a probe that is due keeps to its limits.
+
+use super::{AGREEING, HessianProbe};
+use crate::budget::{BudgetConfig, Bytes};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::sharded::ranks::Ranks;
+use crate::slq;
+
+impl HessianProbe {
+    /// Whether a probe keeps to its limits, by the rank on which it costs most.
+    pub(super) fn keep_to_budget(&self, step: u64, host: &dyn Host) -> Result<()> {
+        let budget = &self.config.budget;
+        let Some(layout) = self.layout.as_ref().filter(|_| *budget != BudgetConfig::default()) else {
+            return Ok(());
+        };
+        let expected = [self.overhead.expected(), slq::bytes(host, layout, &self.config.slq) as f64];
+        let most = Ranks::new(host).max(host, AGREEING, &expected)?;
+        let over = |reason| Err(Error::AtStep { step, source: Box::new(Error::OverBudget(reason)) });
+        if let Some(limit) = budget.max_overhead.filter(|limit| most[0] > *limit) {
+            return over(format!(
+                "a probe like the last one is {:.1} % of the training time since it, more than budget.max_overhead = {:.1} %",
+                100.0 * most[0],
+                100.0 * limit
+            ));
+        }
+        if let Some(limit) = budget.max_memory.filter(|limit| most[1] > limit.0 as f64) {
+            return over(format!(
+                "a probe takes {} on a rank, more than budget.max_memory = {limit}; fewer slq.steps or another slq.reorthogonalize take less",
+                Bytes(most[1] as u64)
+            ));
+        }
+        Ok(())
+    }
+}

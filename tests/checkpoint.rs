@@ -1,0 +1,187 @@
+//! The probe's state beside a checkpoint, its budget, and ending it from outside; in one process.
+
+#[path = "support/closure_host.rs"]
+mod closure_host;
+#[path = "support/models.rs"]
+#[expect(dead_code, reason = "only the perceptron is needed")]
+mod models;
+
+use closure_host::ClosureHost;
+use hessian_probe::checkpoint::Sidecar;
+use hessian_probe::log::{Record, read_jsonl};
+use hessian_probe::{Callback, Control, Error, HessianProbe, ProbeConfig};
+use std::path::Path;
+use tch::Kind;
+
+fn host() -> ClosureHost {
+    ClosureHost::new(models::mlp(1), Kind::Float)
+}
+
+fn probe(logs: &Path, toml: &str) -> HessianProbe {
+    let toml = format!("{toml}\n[log]\ndir = {:?}", logs.to_str().unwrap());
+    HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
+}
+
+fn skipped(logs: &Path) -> Vec<(u64, String)> {
+    read_jsonl(logs.join("snapshots.jsonl"))
+        .unwrap()
+        .filter_map(|record| match record.unwrap() {
+            Record::Skipped(skipped) => Some((skipped.step, skipped.reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_probe_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let (logs, checkpoint) = (directory.path().join("logs"), directory.path().join("step-7"));
+    std::fs::create_dir(&checkpoint).unwrap();
+    let toml = "[schedule]\nevery = 3\n[slq]\nsteps = 6\n[hvp]\nrecalibrate_every = 4";
+    let mut host = host();
+    let mut undisturbed = probe(&logs, toml);
+    for step in 0..8 {
+        undisturbed.on_step_end(step, &mut host).unwrap();
+    }
+    assert_eq!(undisturbed.on_save_checkpoint(7, &checkpoint, &mut host).unwrap(), Control::Continue);
+    let mut resumed = probe(&logs, toml);
+    resumed.on_load_checkpoint(&checkpoint, &mut host).unwrap();
+    assert_eq!(resumed.latest(), undisturbed.latest());
+    resumed.on_train_begin(&mut host).unwrap();
+    for step in 8..20 {
+        undisturbed.on_step_end(step, &mut host).unwrap();
+        resumed.on_step_end(step, &mut host).unwrap();
+        let [a, b] = [undisturbed.latest().unwrap(), resumed.latest().unwrap()];
+        assert_eq!(
+            (a.step, &a.probes, &a.hvp),
+            (b.step, &b.probes, &b.hvp),
+            "the same bits, the same calibration"
+        );
+    }
+    assert_eq!(resumed.state_dict()["probes_taken"], 7);
+    assert_eq!(undisturbed.state_dict()["last_probed"], resumed.state_dict()["last_probed"]);
+}
+
+#[test]
+fn a_missing_state_is_a_fresh_start_and_a_broken_one_an_error_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (logs, checkpoint) = (directory.path().join("logs"), directory.path());
+    let mut host = host();
+    let mut first = probe(&logs, "[slq]\nsteps = 3");
+    first.on_load_checkpoint(checkpoint, &mut host).unwrap();
+    first.probe(0, &mut host).unwrap();
+    first.on_save_checkpoint(0, checkpoint, &mut host).unwrap();
+    let path = Sidecar::path(checkpoint);
+    let whole = std::fs::read(&path).unwrap();
+    for length in (0..whole.len()).step_by(7) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let mut probe = probe(&logs, "");
+        let error = probe.on_load_checkpoint(checkpoint, &mut host).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("hessian_probe/state") && text.contains("delete the directory"), "{text}");
+    }
+    std::fs::write(&path, whole).unwrap();
+    // Another configuration is no reason to refuse what was learned.
+    let mut other = probe(&logs, "[slq]\nsteps = 4");
+    other.on_load_checkpoint(checkpoint, &mut host).unwrap();
+    assert_eq!(other.probe(1, &mut host).unwrap().cost.calibration_gradients, 0);
+}
+
+#[test]
+fn a_state_that_cannot_be_written_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "no directory").unwrap();
+    let mut host = host();
+    let mut probe = probe(directory.path(), "");
+    let error = probe.on_save_checkpoint(3, &file, &mut host).unwrap_err();
+    assert!(
+        matches!(error, Error::Checkpoint { .. }) && error.to_string().contains("file/hessian_probe"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_checkpoint_can_be_a_point_at_which_to_probe() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = host();
+    let mut probe = probe(directory.path(), "[schedule]\nevery = 4\nat_checkpoints = true\n[slq]\nsteps = 3");
+    let mut probed = Vec::new();
+    for step in 0..7 {
+        probe.on_step_end(step, &mut host).unwrap();
+        if step % 2 == 0 {
+            probe.on_save_checkpoint(step, directory.path(), &mut host).unwrap();
+        }
+        probed.push(probe.latest().map(|snapshot| snapshot.step).unwrap());
+    }
+    // Steps 0 and 4 were due anyway, and are probed once.
+    assert_eq!(probed, [0, 0, 2, 2, 4, 4, 6]);
+    assert_eq!(probe.state_dict()["probes_taken"], 4);
+    assert_eq!(Sidecar::load(directory.path()).unwrap().unwrap().latest.unwrap().step, 6);
+}
+
+#[test]
+fn a_probe_over_its_budget_is_skipped_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = host();
+    // θ (149 f32), g, w and 3 vectors of the basis.
+    let takes = 149 * 4 * 6;
+    let toml = |limit: u64| {
+        format!(
+            "on_error = \"stop\"\n[schedule]\nevery = 1\n[slq]\nsteps = 3\n[budget]\nmax_memory = {limit}"
+        )
+    };
+    let mut tight = probe(&directory.path().join("tight"), &toml(takes - 1));
+    assert_eq!(tight.on_step_end(0, &mut host).unwrap(), Control::Continue);
+    assert!(tight.latest().is_none() && host.calls == 0, "nothing was computed");
+    drop(tight);
+    let reasons = skipped(&directory.path().join("tight"));
+    assert!(reasons.len() == 1 && reasons[0].1.contains("budget.max_memory"), "{reasons:?}");
+    let mut enough = probe(&directory.path().join("enough"), &toml(takes));
+    enough.on_step_end(0, &mut host).unwrap();
+    let cost = &enough.latest().unwrap().cost;
+    assert_eq!(cost.vector_bytes + cost.basis_bytes, takes, "and the estimate is what it takes");
+
+    // The next probe comes at once: no training in between, an overhead beyond any limit.
+    let toml = "[schedule]\nevery = 1\n[slq]\nsteps = 3\n[budget]\nmax_overhead = 0.5";
+    let logs = directory.path().join("overhead");
+    let mut hasty = probe(&logs, toml);
+    for step in 0..3 {
+        hasty.on_step_end(step, &mut host).unwrap();
+    }
+    let seconds = hasty.latest().unwrap().cost.seconds;
+    std::thread::sleep(std::time::Duration::from_secs_f64(4.0 * seconds));
+    hasty.on_step_end(3, &mut host).unwrap();
+    assert_eq!(hasty.latest().unwrap().step, 3);
+    drop(hasty);
+    let reasons = skipped(&logs);
+    assert_eq!(reasons.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2]);
+    assert!(reasons[0].1.contains("budget.max_overhead = 50.0 %"), "{reasons:?}");
+}
+
+#[test]
+fn an_interrupted_probe_restores_parameters_and_asks_the_loop_to_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = host();
+    let before = host.flat();
+    let mut probe = probe(directory.path(), "on_error = \"stop\"\n[schedule]\nevery = 1\n[slq]\nsteps = 20");
+    let interrupter = probe.interrupter();
+    host.hook = Some(Box::new(move |call, _| {
+        if call == 15 {
+            // From another thread, as a signal would come.
+            let interrupter = interrupter.clone();
+            std::thread::spawn(move || interrupter.interrupt()).join().unwrap();
+        }
+        Ok(())
+    }));
+    assert_eq!(probe.on_step_end(0, &mut host).unwrap(), Control::RequestStop);
+    assert!(host.calls < 20, "it stopped at the next product, after {} gradients", host.calls);
+    assert_eq!(host.flat(), before);
+    assert!(probe.latest().is_none());
+    // The loop saves: the state is written even so.
+    probe.on_save_checkpoint(0, directory.path(), &mut host).unwrap();
+    assert!(Sidecar::load(directory.path()).unwrap().is_some());
+    drop(probe);
+    assert!(skipped(directory.path())[0].1.contains("interrupted"));
+}

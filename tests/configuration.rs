@@ -1,0 +1,165 @@
+//! Bad input is an error that names the key and the reason, before any training step.
+
+#[path = "support/closure_host.rs"]
+mod closure_host;
+#[path = "support/models.rs"]
+#[expect(dead_code, reason = "only the perceptron is needed")]
+mod models;
+
+use closure_host::ClosureHost;
+use hessian_probe::{Callback, Error, HessianProbe, ProbeConfig};
+use tch::Kind;
+
+const SILENT: &str = "\n[log]\njsonl = false\ntensorboard = false";
+
+#[test]
+fn an_impossible_value_names_its_key_and_the_reason() {
+    for (toml, key, reason) in [
+        ("[slq]\nsteps = 0", "slq.steps", "at least 1"),
+        ("[slq]\nprobes = 0", "slq.probes", "at least 1"),
+        ("[slq]\nreorthogonalize = { window = 1 }", "slq.reorthogonalize", "window of 1"),
+        ("[schedule]\nevery = 0", "schedule.every", "more than 0"),
+        ("[schedule]\nevery = \"0tok\"", "schedule.every", "more than 0"),
+        ("[schedule]\nstart = 9\nstop = 9", "schedule.stop", "not after"),
+        ("[hvp]\nstep_size = { absolute = 0.0 }", "hvp.step_size", "positive"),
+        ("[hvp]\nstep_size = { relative = nan }", "hvp.step_size", "positive"),
+        ("[hvp]\nmax_relative_error = 1.5", "hvp.max_relative_error", "between 0 and 1"),
+        ("[hvp]\nrecalibrate_every = 0", "hvp.recalibrate_every", "at least 1"),
+        ("[log]\nqueue = 0", "log.queue", "at least 1"),
+        ("[log]\ndir = \"\"", "log.dir", "directory"),
+        // What TOML itself refuses: the message shows the line.
+        ("[slq]\nstep = 3", "step", "unknown field"),
+        ("[shedule]\nevery = 3", "shedule", "unknown field"),
+        ("on_error = \"ignore\"", "ignore", "skip"),
+        ("[schedule]\nevery = \"3 weeks\"", "3 weeks", "not a duration"),
+        ("[schedule]\nevery = -5", "-5", "negative"),
+        ("[schedule]\nat = [1.5]", "1.5", "number of steps"),
+        ("[slq]\nsteps = \"many\"", "many", "invalid type"),
+        ("[slq\nsteps = 3", "[slq", "expected"),
+    ] {
+        let error = ProbeConfig::from_toml_str(toml).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(reason), "{toml}\n{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("probe.toml");
+    let missing = HessianProbe::from_toml(&path).unwrap_err();
+    assert!(matches!(missing, Error::ReadConfig { .. }) && missing.to_string().contains("probe.toml"));
+    std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(HessianProbe::from_toml(&path).unwrap_err().to_string().contains("probe.toml"));
+    std::fs::write(&path, "[slq]\nsteps = 0").unwrap();
+    let error = HessianProbe::from_toml(&path).unwrap_err().to_string();
+    assert!(error.contains("probe.toml") && error.contains("slq.steps"), "{error}");
+}
+
+#[test]
+fn a_configuration_reads_back_from_its_own_toml() {
+    for toml in [
+        "",
+        "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nat = [3, \"1e6tok\"]\nat_end = true\n\
+         [slq]\nreorthogonalize = { window = 4 }\ndistribution = \"gaussian\"\ndtype = \"f64\"\n\
+         [hvp]\ndifference = \"forward\"\nstep_size = { relative = 1e-6 }\n[log]\ndir = \"x\"\nqueue = 3",
+    ] {
+        let config = ProbeConfig::from_toml_str(toml).unwrap();
+        assert_eq!(ProbeConfig::from_toml_str(&config.to_toml()).unwrap(), config);
+    }
+}
+
+fn begin(toml: &str) -> (Result<(), Error>, ClosureHost) {
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
+    let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
+    let result = probe.on_train_begin(&mut host).map(drop);
+    (result, host)
+}
+
+#[test]
+fn what_depends_on_the_model_is_checked_before_the_first_step_and_computes_nothing() {
+    let n = 12 * 6 + 12 + 5 * 12 + 5;
+    let (result, host) = begin(&format!("[slq]\nsteps = {}{SILENT}", n + 1));
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("slq.steps") && error.contains(&format!("{n} parameters")), "{error}");
+    assert_eq!(host.calls, 0);
+    begin(&format!("[slq]\nsteps = {n}{SILENT}")).0.unwrap();
+
+    let (result, _) = begin(&format!("[schedule]\nevery = \"0.1dur\"{SILENT}"));
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("schedule.every") && error.contains("length of the training"), "{error}");
+}
+
+#[test]
+fn an_unwritable_log_directory_is_an_error_before_the_first_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let (result, host) = begin(&format!("[log]\ndir = {:?}", file.join("logs").to_str().unwrap()));
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Log { .. }) && error.to_string().contains("file/logs"), "{error}");
+    assert_eq!(host.calls, 0);
+}
+
+#[test]
+fn shards_that_are_not_contiguous_or_not_floating_point_are_refused_by_name() {
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
+    host.parameters[2] = host.parameters[2].tr();
+    let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(SILENT).unwrap()).unwrap();
+    let error = probe.on_train_begin(&mut host).unwrap_err().to_string();
+    assert!(error.contains("output.weight") && error.contains("contiguous"), "{error}");
+
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
+    host.parameters[1] = host.parameters[1].to_kind(Kind::Int64);
+    let error = probe.on_train_begin(&mut host).unwrap_err().to_string();
+    assert!(error.contains("hidden.bias") && error.contains("Int64"), "{error}");
+}
+
+#[test]
+fn a_nan_gradient_skips_the_probe_and_restores_parameters_bit_for_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let toml = format!("[schedule]\nevery = 1\n[log]\ndir = {:?}", directory.path().to_str().unwrap());
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Float);
+    let before = host.flat();
+    host.hook = Some(Box::new(|call, gradient| {
+        if call > 8 {
+            let _ = gradient.tensors[0].view([-1]).get(3).fill_(f64::NAN);
+        }
+        Ok(())
+    }));
+    let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+    probe.on_train_begin(&mut host).unwrap();
+    probe.on_step_end(0, &mut host).unwrap();
+    assert!(probe.latest().is_none() && host.calls > 8);
+    assert_eq!(host.flat(), before);
+    probe.on_train_end(&mut host).unwrap();
+    let log = std::fs::read_to_string(directory.path().join("snapshots.jsonl")).unwrap();
+    assert!(log.contains("\"skipped\"") && log.contains("not finite"), "{log}");
+}
+
+#[test]
+fn state_survives_and_another_version_is_refused() {
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
+    let config = ProbeConfig::from_toml_str(&format!("[slq]\nsteps = 4{SILENT}")).unwrap();
+    let mut first = HessianProbe::new(config.clone()).unwrap();
+    let calibrating = first.probe(0, &mut host).unwrap().cost.calibration_gradients;
+    assert!(calibrating > 0);
+    let state = first.state_dict();
+    let mut second = HessianProbe::new(config).unwrap();
+    second.load_state_dict(&state).unwrap();
+    assert_eq!(second.probe(1, &mut host).unwrap().cost.calibration_gradients, 0, "the noise is known");
+    assert_eq!(first.probe(1, &mut host).unwrap().probes, second.latest().unwrap().probes);
+    for bad in ["{}", "null", "[1]", "{\"version\": 99, \"last_probed\": null, \"calibration\": {}}"] {
+        let error = second.load_state_dict(&serde_json::from_str(bad).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::State(_)), "{error}");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_demo_s_configuration_and_it_is_valid() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let toml = std::fs::read_to_string(root.join("examples/demo/probe.toml")).unwrap();
+    let config = ProbeConfig::from_toml_str(&toml).unwrap();
+    assert!(config.schedule.every.is_some() && config.slq.probes > 1);
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains(toml.trim_end()), "README.md shows another probe.toml than the demo's");
+}

@@ -1,0 +1,68 @@
+//! The trainer as a host whose gradients something happens to.
+
+use crate::common::bits;
+use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
+use hessian_probe_fsdp::Trainer;
+use tch::Tensor;
+
+type Hook<'t> = Box<dyn FnMut(u64, &mut Gradient) -> Result<(), HostError> + 't>;
+
+/// The trainer, but for what `hook` does to its gradients, by their number from 1.
+pub struct Faulty<'t> {
+    trainer: &'t mut Trainer,
+    hook: Hook<'t>,
+    calls: u64,
+}
+
+impl<'t> Faulty<'t> {
+    pub fn new(
+        trainer: &'t mut Trainer,
+        hook: impl FnMut(u64, &mut Gradient) -> Result<(), HostError> + 't,
+    ) -> Self {
+        Self { trainer, hook: Box::new(hook), calls: 0 }
+    }
+
+    /// Gives the trainer back, and the number of gradients.
+    pub fn finish(self) -> u64 {
+        self.calls
+    }
+}
+
+impl Host for Faulty<'_> {
+    fn shards(&self) -> Vec<Shard> {
+        self.trainer.shards()
+    }
+
+    fn gradient(&mut self) -> Result<Gradient, HostError> {
+        let mut gradient = self.trainer.gradient()?;
+        self.calls += 1;
+        (self.hook)(self.calls, &mut gradient)?;
+        Ok(gradient)
+    }
+
+    fn group(&self) -> &dyn ProcessGroup {
+        Host::group(self.trainer)
+    }
+
+    fn progress(&self) -> Progress {
+        self.trainer.progress()
+    }
+
+    fn live_gradients(&self) -> Vec<Tensor> {
+        self.trainer.live_gradients()
+    }
+
+    fn random_state(&mut self) -> Result<Option<RandomState>, HostError> {
+        self.trainer.random_state()
+    }
+
+    fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
+        self.trainer.set_random_state(state)
+    }
+}
+
+/// Parameters and random state, in bits.
+pub fn state(trainer: &Trainer) -> (Vec<Vec<u64>>, Vec<u8>) {
+    let parameters = trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect();
+    (parameters, trainer.generator_state().unwrap())
+}
