@@ -401,11 +401,11 @@ fn kill_loop(name: &str, world_size: usize, kills: u64) {
 #[cfg(unix)]
 #[test]
 fn the_last_whole_checkpoint_survives_a_process_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_process_killed_at_any_moment", 1, 24);
+    kill_loop("the_last_whole_checkpoint_survives_a_process_killed_at_any_moment", 1, 16);
 }
 
 #[cfg(unix)]
 #[test]
 fn the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment", 2, 8);
+    kill_loop("the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment", 2, 6);
 }
