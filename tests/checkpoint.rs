@@ -270,3 +270,29 @@ fn flip(path: &Path) {
     bytes[middle] ^= 4;
     std::fs::write(path, bytes).unwrap();
 }
+
+#[test]
+fn a_log_directory_that_is_deleted_is_made_again_by_the_next_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    let mut host = host();
+    let mut probe = probe(&logs, "[schedule]\nevery = 1\n[slq]\nsteps = 2");
+    probe.on_step_end(0, &mut host).unwrap();
+    probe.on_train_end(&mut host).unwrap();
+    std::fs::remove_dir_all(&logs).unwrap();
+    probe.on_step_end(1, &mut host).unwrap();
+    probe.on_step_end(2, &mut host).unwrap();
+    drop(probe);
+    let records: Vec<Record> =
+        read_jsonl(logs.join("snapshots.jsonl")).unwrap().collect::<Result<_, _>>().unwrap();
+    let steps: Vec<Option<u64>> = records
+        .iter()
+        .map(|record| if let Record::Snapshot(snapshot) = record { Some(snapshot.step) } else { None })
+        .collect();
+    assert_eq!(steps, [None, Some(1), Some(2)], "the session, and what came after");
+    let events = std::fs::read_dir(&logs)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("events.out"))
+        .count();
+    assert_eq!(events, 1);
+}
