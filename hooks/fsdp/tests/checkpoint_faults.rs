@@ -395,7 +395,8 @@ fn kill_loop(name: &str, world_size: usize, kills: u64) {
     }
     println!("{kills} kills left {left} hidden directories behind; at step {last:?}");
     assert!(last.is_some(), "something was saved");
-    assert!(left > 0, "no kill came while something was written");
+    // More than half of them, of one process. Of several, rank 0 cleans up where another rank is killed.
+    assert!(left > 0 || world_size > 1, "no kill came while something was written");
 }
 
 #[cfg(unix)]
