@@ -39,6 +39,8 @@ pub struct ProbeConfig {
     pub hvp: HvpConfig,
     /// What a probe may cost.
     pub budget: BudgetConfig,
+    /// How a long probe survives the end of its process.
+    pub resume: ResumeConfig,
     /// Where the results go.
     pub log: LogConfig,
 }
@@ -186,6 +188,21 @@ pub enum StepSize {
     Relative(f64),
 }
 
+/// How a long probe survives the end of its process: its Lanczos vectors and T are saved as it goes, and the
+/// next process that probes the same step with the same parameters, data and configuration, on any number of
+/// ranks, goes on from them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResumeConfig {
+    /// Save after every so many Lanczos steps; not at all by default. Each vector is written once, by each
+    /// rank its own part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<usize>,
+    /// The directory, which all ranks must see; by default `krylov` in the log directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+}
+
 /// Where the results go. Rank 0 writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,6 +247,12 @@ impl ProbeConfig {
         Ok(config)
     }
 
+    /// Where probes that are under way are saved.
+    #[must_use]
+    pub fn resume_directory(&self) -> PathBuf {
+        self.resume.dir.clone().unwrap_or_else(|| self.log.dir.join("krylov"))
+    }
+
     /// The configuration as TOML, defaults filled in.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -246,6 +269,9 @@ impl ProbeConfig {
         self.slq.validate()?;
         self.hvp.validate()?;
         self.budget.validate()?;
+        if self.resume.every == Some(0) {
+            return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));
+        }
         self.log.validate()
     }
 }

@@ -185,3 +185,114 @@ fn an_interrupted_probe_restores_parameters_and_asks_the_loop_to_stop() {
     drop(probe);
     assert!(skipped(directory.path())[0].1.contains("interrupted"));
 }
+
+/// Ends the probe at gradient `at`, as a process that dies there would.
+fn ends_at(at: u64) -> ClosureHost {
+    let mut host = host();
+    host.hook = Some(Box::new(move |call, _| if call == at { Err("the end".into()) } else { Ok(()) }));
+    host
+}
+
+#[test]
+fn a_probe_that_was_cut_off_goes_on_and_finds_the_same_t() {
+    for reorthogonalize in ["\"full\"", "{ window = 3 }", "\"none\""] {
+        let directory = tempfile::tempdir().unwrap();
+        let slq = format!("[slq]\nsteps = 12\nprobes = 2\nreorthogonalize = {reorthogonalize}\n");
+        let mut whole = probe(&directory.path().join("whole"), &slq);
+        let expected = whole.probe(5, &mut host()).unwrap().clone();
+        // In the first run, between runs, in the second; and cut off more than once.
+        for cuts in [vec![20], vec![24], vec![31], vec![18, 9, 6]] {
+            let logs = directory.path().join(format!("{cuts:?}"));
+            let toml = format!("{slq}[resume]\nevery = 2");
+            for &cut in &cuts {
+                let mut probe = probe(&logs, &toml);
+                assert!(probe.probe(5, &mut ends_at(cut)).is_err());
+                assert!(logs.join("krylov/step-5/state").exists(), "{cuts:?}");
+            }
+            let mut host = host();
+            let mut probe = probe(&logs, &toml);
+            let snapshot = probe.probe(5, &mut host).unwrap();
+            assert!(host.calls < expected.cost.gradients - 4, "{cuts:?}: {} gradients", host.calls);
+            assert_eq!(
+                snapshot.probes, expected.probes,
+                "{reorthogonalize}, {cuts:?}: the same T, bit for bit"
+            );
+            assert_eq!(snapshot.hvp, expected.hvp);
+            // g(θ₀) once more for each process that came as far as to save something.
+            let again = snapshot.cost.gradients - expected.cost.gradients;
+            assert!((1..=cuts.len() as u64).contains(&again), "{cuts:?}: {again}");
+            assert!(!logs.join("krylov/step-5").exists(), "a probe that is complete leaves nothing");
+            // And what it learned is what the undisturbed one learned.
+            assert_eq!(probe.state_dict()["calibration"], whole.state_dict()["calibration"]);
+        }
+    }
+}
+
+#[test]
+fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_not_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let toml = |steps: usize| format!("[slq]\nsteps = {steps}\n[resume]\nevery = 1");
+    type Change = fn(&mut ClosureHost, &Path);
+    let changes: [(&str, Change, usize, u64); 6] = [
+        ("nothing", |_, _| {}, 10, 5),
+        (
+            "a parameter",
+            |host, _| tch::no_grad(|| drop(host.parameters[0].view([-1]).get(7).fill_(0.125))),
+            10,
+            5,
+        ),
+        ("the configuration", |_, _| {}, 9, 5),
+        ("the step", |_, _| {}, 10, 6),
+        ("a byte of the state", |_, path| flip(&path.join("state")), 10, 5),
+        ("a byte of a vector", |_, path| flip(&path.join("vector-2.rank-0-of-1.safetensors")), 10, 5),
+    ];
+    for (number, (what, change, steps, step)) in changes.into_iter().enumerate() {
+        let logs = directory.path().join(number.to_string());
+        assert!(probe(&logs, &toml(10)).probe(5, &mut ends_at(16)).is_err());
+        let mut changed = host();
+        change(&mut changed, &logs.join("krylov/step-5"));
+        let mut fresh = host();
+        change(&mut fresh, Path::new("/nonexistent"));
+        let mut undisturbed =
+            probe(&directory.path().join("undisturbed"), &format!("[slq]\nsteps = {steps}"));
+        let expected = undisturbed.probe(step, &mut fresh).unwrap();
+        let mut resumed = probe(&logs, &toml(steps));
+        let snapshot = resumed.probe(step, &mut changed).unwrap();
+        // g(θ₀) and a gradient for each product; where a vector is damaged the noise is still known.
+        assert_eq!(changed.calls <= steps as u64, what == "nothing", "{what}: {} gradients", changed.calls);
+        assert_eq!(snapshot.probes, expected.probes, "{what}");
+    }
+}
+
+fn flip(path: &Path) {
+    let Ok(mut bytes) = std::fs::read(path) else { return };
+    let middle = bytes.len() - 9;
+    bytes[middle] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_log_directory_that_is_deleted_is_made_again_by_the_next_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    let mut host = host();
+    let mut probe = probe(&logs, "[schedule]\nevery = 1\n[slq]\nsteps = 2");
+    probe.on_step_end(0, &mut host).unwrap();
+    probe.on_train_end(&mut host).unwrap();
+    std::fs::remove_dir_all(&logs).unwrap();
+    probe.on_step_end(1, &mut host).unwrap();
+    probe.on_step_end(2, &mut host).unwrap();
+    drop(probe);
+    let records: Vec<Record> =
+        read_jsonl(logs.join("snapshots.jsonl")).unwrap().collect::<Result<_, _>>().unwrap();
+    let steps: Vec<Option<u64>> = records
+        .iter()
+        .map(|record| if let Record::Snapshot(snapshot) = record { Some(snapshot.step) } else { None })
+        .collect();
+    assert_eq!(steps, [None, Some(1), Some(2)], "the session, and what came after");
+    let events = std::fs::read_dir(&logs)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("events.out"))
+        .count();
+    assert_eq!(events, 1);
+}

@@ -25,6 +25,9 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[hvp]\nstep_size = { relative = nan }", "hvp.step_size", "positive"),
         ("[hvp]\nmax_relative_error = 1.5", "hvp.max_relative_error", "between 0 and 1"),
         ("[hvp]\nrecalibrate_every = 0", "hvp.recalibrate_every", "at least 1"),
+        ("[budget]\nmax_overhead = -0.1", "budget.max_overhead", "positive"),
+        ("[budget]\nmax_memory = \"lots\"", "lots", "number of bytes"),
+        ("[resume]\nevery = 0", "resume.every", "at least 1"),
         ("[log]\nqueue = 0", "log.queue", "at least 1"),
         ("[log]\ndir = \"\"", "log.dir", "directory"),
         // What TOML itself refuses: the message shows the line.

@@ -4,9 +4,11 @@
 //! when it is deleted, so is ours.
 //!
 //! - [`atomic`]: files that are whole or not there;
-//! - [`sidecar`]: the state, its file and its format.
+//! - [`sidecar`]: the state, its file and its format;
+//! - `krylov`: a probe that is under way.
 
 pub mod atomic;
+pub(crate) mod krylov;
 pub mod sidecar;
 
 pub use sidecar::{Sidecar, SidecarError};

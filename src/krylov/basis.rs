@@ -45,6 +45,16 @@ impl Basis {
         self.len = 0;
     }
 
+    /// Forgets all vectors; the next one is number `index`.
+    pub(crate) fn skip_to(&mut self, index: usize) {
+        self.len = index;
+    }
+
+    /// The number of the oldest vector that is still stored.
+    pub(crate) fn oldest(&self) -> usize {
+        self.len.saturating_sub(self.capacity)
+    }
+
     /// How many vectors were appended.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -11,6 +11,7 @@ use crate::config::Reorthogonalize;
 use crate::error::Result;
 use crate::krylov::basis::Basis;
 use crate::sharded::layout::Layout;
+use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 
 /// What is known of one product besides the vector itself.
@@ -70,8 +71,19 @@ pub struct Lanczos {
     pub reorthogonalize: Reorthogonalize,
 }
 
+/// A run that is under way, but for its vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LanczosState {
+    /// T so far.
+    pub run: LanczosRun,
+    /// The largest sum of a row of |T| so far.
+    pub norm_of_t: f64,
+    /// What ‖Hq‖ of the next vector is taken to be.
+    pub expected: Option<f64>,
+}
+
 /// The result of a run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LanczosRun {
     /// The diagonal of T.
     pub alpha: Vec<f64>,
@@ -92,33 +104,49 @@ impl Lanczos {
     /// As the operator and libtorch report; the same on every rank, or a failure on one and
     /// [`Error::Peer`](crate::Error::Peer) on the others.
     pub fn run(&self, operator: &mut dyn Operator, basis: &mut Basis, w: &mut Tensor) -> Result<LanczosRun> {
-        let mut run = LanczosRun::default();
-        let mut norm_of_t = 0.0_f64;
-        let mut expected = None;
+        let mut state = LanczosState::default();
+        while self.advance(operator, basis, w, &mut state)? {}
+        Ok(state.run)
+    }
+
+    /// One step of a run: of a new one with the default state, or of one whose state and basis were kept.
+    /// Returns whether there is another.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn advance(
+        &self,
+        operator: &mut dyn Operator,
+        basis: &mut Basis,
+        w: &mut Tensor,
+        state: &mut LanczosState,
+    ) -> Result<bool> {
+        let LanczosState { run, norm_of_t, expected } = state;
         let steps = self.steps.min(usize::try_from(operator.layout().parameters()).unwrap_or(usize::MAX));
-        for j in 0..steps {
-            let q = stored(operator, basis.vector(j))?;
-            let product = operator.apply(j, &q, expected, w)?;
-            let previous = if j == 0 { 0.0 } else { run.beta[j - 1] };
-            let Orthogonalised { beta, left } =
-                self.orthogonalise(operator, basis, w, j, &product, previous)?;
-            run.alpha.push(product.alpha);
-            run.beta.push(beta);
-            run.errors.push(product.error);
-            norm_of_t = norm_of_t.max(previous + product.alpha.abs() + beta);
-            if is_breakdown(beta, norm_of_t, product.error, operator.layout().vector_roundoff()) {
-                run.breakdown = Some(j + 1);
-                break;
-            }
-            // ‖Hq_{j+1}‖² = β_j² + α_{j+1}² + β_{j+1}²: the first term is known, the others are taken
-            // to be what they were.
-            expected = Some(beta.hypot(product.norm));
-            if j + 1 < steps {
-                // q_{j+1} = w/β, in the pass that takes off what is left.
-                operator.defer(ORTHOGONALISING, basis.subtract(w, &left, Some(beta.recip())));
-            }
+        let j = run.alpha.len();
+        if j >= steps || run.breakdown.is_some() {
+            return Ok(false);
         }
-        Ok(run)
+        let q = stored(operator, basis.vector(j))?;
+        let product = operator.apply(j, &q, *expected, w)?;
+        let previous = if j == 0 { 0.0 } else { run.beta[j - 1] };
+        let Orthogonalised { beta, left } = self.orthogonalise(operator, basis, w, j, &product, previous)?;
+        run.alpha.push(product.alpha);
+        run.beta.push(beta);
+        run.errors.push(product.error);
+        *norm_of_t = norm_of_t.max(previous + product.alpha.abs() + beta);
+        if is_breakdown(beta, *norm_of_t, product.error, operator.layout().vector_roundoff()) {
+            run.breakdown = Some(j + 1);
+            return Ok(false);
+        }
+        // ‖Hq_{j+1}‖² = β_j² + α_{j+1}² + β_{j+1}²: the first term is known, the others are taken
+        // to be what they were.
+        *expected = Some(beta.hypot(product.norm));
+        if j + 1 < steps {
+            // q_{j+1} = w/β, in the pass that takes off what is left.
+            operator.defer(ORTHOGONALISING, basis.subtract(w, &left, Some(beta.recip())));
+        }
+        Ok(j + 1 < steps)
     }
 
     /// w ← scale·w − α q_j − β q_{j−1}, then against the basis, but for a last subtraction.

@@ -9,5 +9,5 @@ pub mod lanczos;
 pub mod tridiagonal;
 
 pub use basis::Basis;
-pub use lanczos::{Lanczos, LanczosRun, Operator, Product};
+pub use lanczos::{Lanczos, LanczosRun, LanczosState, Operator, Product};
 pub use tridiagonal::{Eigen, NoConvergence};

@@ -29,6 +29,14 @@ impl AppendFile {
         Ok(Self { file, path, torn_after: None })
     }
 
+    /// Whether the file has no name any more: what is written to it then, nobody will find.
+    pub(super) fn is_deleted(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) == 0);
+        #[cfg(not(unix))]
+        Ok(!self.path.exists())
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

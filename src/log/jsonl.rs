@@ -23,6 +23,8 @@ pub struct JsonlSink {
     file: AppendFile,
     /// The file ends in an unfinished line.
     unfinished: bool,
+    /// The session that this process opened: it is written again where the file was deleted.
+    session: Option<Record>,
 }
 
 impl JsonlSink {
@@ -34,7 +36,32 @@ impl JsonlSink {
         let path = dir.join(JSONL_FILE);
         let file = AppendFile::open(path)?;
         let unfinished = ends_in_unfinished_line(file.path())?;
-        Ok(Self { file, unfinished })
+        Ok(Self { file, unfinished, session: None })
+    }
+}
+
+impl JsonlSink {
+    /// The file was deleted while this process had it open.
+    fn begin_again(&mut self) -> io::Result<()> {
+        let dir = self.file.path().parent().unwrap_or(Path::new(".")).to_owned();
+        std::fs::create_dir_all(&dir)?;
+        let session = self.session.take();
+        *self = Self::open(&dir)?;
+        session.iter().try_for_each(|record| self.append(record))?;
+        self.session = session;
+        Ok(())
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = Vec::new();
+        if self.unfinished {
+            line.push(b'\n');
+        }
+        serde_json::to_writer(&mut line, record)?;
+        line.push(b'\n');
+        self.file.append(&line)?;
+        self.unfinished = false;
+        Ok(())
     }
 }
 
@@ -44,14 +71,13 @@ impl Sink for JsonlSink {
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        let mut line = Vec::new();
-        if self.unfinished {
-            line.push(b'\n');
+        if self.file.is_deleted()? {
+            self.begin_again()?;
         }
-        serde_json::to_writer(&mut line, record)?;
-        line.push(b'\n');
-        self.file.append(&line)?;
-        self.unfinished = false;
+        self.append(record)?;
+        if matches!(record, Record::Session(_)) {
+            self.session = Some(record.clone());
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::operator::step::{Curvature, StepRange, ratio};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::vector::ShardedVector;
+use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
 
 pub(super) const PRODUCT: &str = "a Hessian-vector product";
@@ -23,7 +24,7 @@ const MAX_REDONE: usize = 3;
 const MAX_PARITY: f64 = 1e3;
 
 /// How one product went.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProductRecord {
     /// Whether it was a central difference.
     pub central: bool,
@@ -152,6 +153,29 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         };
         let deciding = relative(absolute(self.rounded_noise()), norm);
         Ok((measured, record, curvature, deciding))
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.ranks.rank()
+    }
+
+    pub(crate) fn world_size(&self) -> usize {
+        self.ranks.world_size()
+    }
+
+    pub(crate) fn calibration(&self) -> &Calibration {
+        self.calibration
+    }
+
+    /// Gradients computed so far.
+    pub(crate) fn gradients(&self) -> u64 {
+        self.guard.gradients
+    }
+
+    /// The run's first `steps` products were those of another process, whose calibration this one has.
+    pub(crate) fn go_on_from(&mut self, steps: usize) {
+        let last = steps.checked_sub(1).and_then(|index| self.calibration.curvature.get(index));
+        self.last = last.map(|&(norm, parity)| Curvature { norm, parity });
     }
 
     /// Restores θ₀ and everything else; returns what the products cost: gradients, seconds in them,

@@ -60,7 +60,7 @@ impl Curvature {
 }
 
 /// a/b, with 0/0 = 0: no noise, no error.
-pub(super) fn ratio(a: f64, b: f64) -> f64 {
+pub(crate) fn ratio(a: f64, b: f64) -> f64 {
     if a == 0.0 { 0.0 } else { a / b }
 }
 

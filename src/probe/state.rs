@@ -28,6 +28,7 @@ impl HessianProbe {
         if sidecar.configuration != self.fingerprint() {
             ::log::info!(target: "hessian_probe", "the configuration is not that of the checkpoint; going on with the new one");
         }
+        self.last_step = Some(sidecar.step);
         self.probes_taken = sidecar.probes_taken;
         self.last_probed = sidecar.last_probed;
         self.previous_tokens = sidecar.tokens;

@@ -65,6 +65,8 @@ pub(crate) struct Chunk {
     /// Where the piece starts in local vectors.
     pub(crate) start: i64,
     pub(crate) len: i64,
+    /// The global index of its first entry.
+    pub(crate) global_offset: u64,
     /// Whether this rank counts its entries in sums.
     pub(crate) counted: bool,
 }
@@ -91,6 +93,7 @@ pub(crate) fn chunks(layout: &Layout) -> impl Iterator<Item = Chunk> + '_ {
             in_shard,
             start: segment.start + in_shard,
             len: size.min(segment.len - in_shard),
+            global_offset: segment.global_offset + in_shard as u64,
             counted,
         })
     })

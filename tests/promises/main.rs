@@ -7,4 +7,5 @@ mod failure;
 mod faults;
 mod faulty;
 mod non_interference;
+mod resumed;
 mod world_size;

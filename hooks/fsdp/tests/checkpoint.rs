@@ -3,7 +3,7 @@
 mod common;
 
 use common::{bits, config, generator_lock, on_ranks_with, text};
-use hessian_probe::{Callback, Control, Host, Shard};
+use hessian_probe::{Callback, Control, HessianProbe, Host, ProbeConfig, Shard};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::checkpoint::{latest, retain};
 use hessian_probe_fsdp::{
@@ -130,11 +130,12 @@ fn part(trainer: &Trainer) -> Part {
 /// Each global index with the bits of the three vectors there.
 fn by_index(parts: impl IntoIterator<Item = Part>) -> BTreeMap<u64, [u64; 3]> {
     let mut map = BTreeMap::new();
-    for Slice { global_offset, bits } in parts.into_iter().flat_map(|part| part.slices) {
-        assert!(bits.iter().all(|vector| vector.len() == bits[0].len()));
-        for i in 0..bits[0].len() {
-            let values = [0, 1, 2].map(|vector| bits[vector][i]);
-            assert!(map.insert(global_offset + i as u64, values).is_none());
+    for Slice { global_offset, bits: [parameter, first, second] } in
+        parts.into_iter().flat_map(|part| part.slices)
+    {
+        assert_eq!((parameter.len(), parameter.len()), (first.len(), second.len()));
+        for (index, ((p, m), v)) in (global_offset..).zip(parameter.into_iter().zip(first).zip(second)) {
+            assert!(map.insert(index, [p, m, v]).is_none());
         }
     }
     map
@@ -161,7 +162,7 @@ fn any_number_of_ranks_loads_what_any_other_saved() {
         }
         trainer.save(&directory().join(world_size.to_string()), &mut []).unwrap();
         let mut part = part(&trainer);
-        part.losses = (0..3).map(|_| trainer.step().unwrap().loss).collect();
+        part.losses = (0..2).map(|_| trainer.step().unwrap().loss).collect();
         let file = directory().join(format!("{rank}-of-{world_size}.json"));
         std::fs::write(file, serde_json::to_string(&part).unwrap()).unwrap();
     }
@@ -262,6 +263,42 @@ impl Callback for Writer {
         self.state = state["state"].as_u64().unwrap();
         Ok(())
     }
+}
+
+#[test]
+fn a_probe_finds_its_state_again() {
+    let root = tempfile::tempdir().unwrap();
+    on_ranks_with(&[1, 2], &[(DIRECTORY, root.path().as_os_str())], |group| {
+        let directory = directory().join(group.world_size().to_string());
+        let probe = |name: &str| {
+            let log = toml::Value::String(directory.join(name).display().to_string());
+            let text = format!("[schedule]\nevery = 2\n[slq]\nsteps = 4\nprobes = 1\n[log]\ndir = {log}\n");
+            HessianProbe::new(ProbeConfig::from_toml_str(&text).unwrap()).unwrap()
+        };
+        let mut settings = config(true, 0.1, Dtype::F32);
+        settings.checkpoint = Some(CheckpointConfig::new(directory.join("checkpoints")));
+        let mut trainer = Trainer::new(settings, group, text()).unwrap();
+        trainer.probe_on_validation(4).unwrap();
+        let mut first = probe("first");
+        trainer.run(3, &mut [&mut first], |_| {}).unwrap();
+        // The rest is what a rank measured of itself, as seconds; a checkpoint has rank 0's.
+        let state = |probe: &HessianProbe| {
+            let state = probe.state_dict();
+            ["calibration", "last_probed", "probes_taken", "tokens"].map(|key| state[key].clone())
+        };
+        assert_eq!(state(&first)[1..3], [2, 2]);
+
+        let mut second = probe("second");
+        assert_ne!(state(&second), state(&first));
+        let path =
+            trainer.resume_latest(&directory.join("checkpoints"), &mut [&mut second]).unwrap().unwrap();
+        assert_eq!(state(&second), state(&first));
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let mut files = checkpoint.manifest().files.iter();
+        assert!(files.any(|file| file.path.starts_with("hessian_probe/")), "the probe's own is part of it");
+        trainer.run(2, &mut [&mut second], |_| {}).unwrap();
+        assert_eq!(state(&second)[1..3], [4, 3]);
+    });
 }
 
 fn published(directory: &Path) -> Vec<String> {

@@ -395,17 +395,18 @@ fn kill_loop(name: &str, world_size: usize, kills: u64) {
     }
     println!("{kills} kills left {left} hidden directories behind; at step {last:?}");
     assert!(last.is_some(), "something was saved");
-    assert!(left > 0, "no kill came while something was written");
+    // More than half of them, of one process. Of several, rank 0 cleans up where another rank is killed.
+    assert!(left > 0 || world_size > 1, "no kill came while something was written");
 }
 
 #[cfg(unix)]
 #[test]
 fn the_last_whole_checkpoint_survives_a_process_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_process_killed_at_any_moment", 1, 24);
+    kill_loop("the_last_whole_checkpoint_survives_a_process_killed_at_any_moment", 1, 16);
 }
 
 #[cfg(unix)]
 #[test]
 fn the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment", 2, 8);
+    kill_loop("the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment", 2, 6);
 }

@@ -21,6 +21,8 @@ const PREFIX: &str = "events.out.tfevents.";
 pub struct TensorBoardSink {
     file: AppendFile,
     state: State,
+    /// The session that this process opened: it is written again where the file was deleted.
+    session: Option<Record>,
 }
 
 /// What later events depend on; replaced only once the events of a record are in the file.
@@ -41,16 +43,23 @@ impl TensorBoardSink {
         let mut out = Vec::new();
         frame(&Event::FileVersion.encode(now(), 0), &mut out);
         file.append(&out)?;
-        Ok(Self { file, state: State { axis, ..State::default() } })
+        Ok(Self { file, state: State { axis, ..State::default() }, session: None })
     }
 }
 
-impl Sink for TensorBoardSink {
-    fn path(&self) -> &Path {
-        self.file.path()
+impl TensorBoardSink {
+    /// The file was deleted while this process had it open.
+    fn begin_again(&mut self) -> io::Result<()> {
+        let dir = self.file.path().parent().unwrap_or(Path::new(".")).to_owned();
+        std::fs::create_dir_all(&dir)?;
+        let session = self.session.take();
+        *self = Self::create(&dir, self.state.axis)?;
+        session.iter().try_for_each(|record| self.append(record))?;
+        self.session = session;
+        Ok(())
     }
 
-    fn write(&mut self, record: &Record) -> io::Result<()> {
+    fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut state = self.state.clone();
         let (wall_time, step, events) = match record {
             Record::Session(session) => (now(), session.start_step, state.session(session)),
@@ -63,6 +72,23 @@ impl Sink for TensorBoardSink {
         }
         self.file.append(&out)?;
         self.state = state;
+        Ok(())
+    }
+}
+
+impl Sink for TensorBoardSink {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        if self.file.is_deleted()? {
+            self.begin_again()?;
+        }
+        self.append(record)?;
+        if matches!(record, Record::Session(_)) {
+            self.session = Some(record.clone());
+        }
         Ok(())
     }
 

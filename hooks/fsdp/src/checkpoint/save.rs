@@ -32,7 +32,8 @@ impl Trainer {
     ///
     /// # Errors
     /// On all ranks if on one: [`Io`](Error::Io) and [`Callback`](Error::Callback) on that rank,
-    /// [`Peer`](Error::Peer) on the others. Nothing was saved then.
+    /// [`Peer`](Error::Peer) on the others. Nothing was saved then, with one exception: where the error is that
+    /// `directory` cannot be synced, the checkpoint is there and whole, but may not outlive a loss of power.
     pub fn save(&mut self, directory: &Path, callbacks: &mut [&mut dyn Callback]) -> Result<PathBuf> {
         self.save_and_ask(directory, callbacks).map(|(path, _)| path)
     }

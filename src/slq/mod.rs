@@ -1,19 +1,24 @@
 //! One probe: stochastic Lanczos quadrature of the host's loss, from the loan of θ to the snapshot.
 
+mod report;
+mod resume;
+
 use crate::config::{Distribution, ProbeConfig, SlqConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::lanczos::Operator;
-use crate::krylov::{Basis, Lanczos};
+use crate::krylov::{Basis, Lanczos, LanczosState};
 use crate::operator::Calibration;
-use crate::operator::finite_difference::{FiniteDifference, ProductRecord, Spent};
+use crate::operator::finite_difference::FiniteDifference;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::{ShardedVector, number};
-use crate::spectrum::{Cost, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, quadrature};
+use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, quadrature};
+use report::{cost, report};
+use resume::Resume;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::{TchError, Tensor};
 
@@ -35,26 +40,52 @@ pub(crate) fn snapshot(
     let slq = &config.slq;
     let storage = Storage::new(layout, slq).map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
-    let drawn = draw(layout, slq, 0, &mut basis).map_err(|source| torch(&ranks, source));
-    ranks.agree(host, STARTING, drawn)?;
-    let direction = basis.vector(0).map_err(|source| torch(&ranks, source))?;
+    let mut resume = Resume::new(host, layout, config, step, &mut ranks, &mut basis)?;
+    if let Some(saved) = resume.as_ref().and_then(Resume::saved) {
+        // As it was before the probe that is resumed began to count.
+        *calibration =
+            Calibration { age: saved.calibration.age.saturating_sub(1), ..saved.calibration.clone() };
+    } else {
+        let drawn = draw(layout, slq, 0, &mut basis).map_err(|source| torch(&ranks, source));
+        ranks.agree(host, STARTING, drawn)?;
+    }
+    // Along the first vector; any will do where the noise is known.
+    let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
     let w = &mut w;
     let mut operator =
         FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, &direction, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
-    let mut probes = Vec::with_capacity(slq.probes);
-    for index in 0..slq.probes as u64 {
-        let drawn = draw(layout, slq, index, &mut basis);
-        operator.defer(STARTING, drawn);
-        normalise(&mut operator, slq.distribution, &basis)?;
-        let run = lanczos.run(&mut operator, &mut basis, w)?;
-        probes.push(spectrum(&ranks, index, &run)?);
+    let (mut probes, mut begun) = match &mut resume {
+        Some(resume) => resume.restore(&mut operator),
+        None => (Vec::new(), None),
+    };
+    for index in probes.len() as u64..slq.probes as u64 {
+        let mut state = match begun.take() {
+            Some(state) => state,
+            None => {
+                let drawn = draw(layout, slq, index, &mut basis);
+                operator.defer(STARTING, drawn);
+                normalise(&mut operator, slq.distribution, &basis)?;
+                LanczosState::default()
+            }
+        };
+        while lanczos.advance(&mut operator, &mut basis, w, &mut state)? {
+            if let Some(resume) = &mut resume {
+                resume.save(&mut operator, layout, &basis, &probes, &state)?;
+            }
+        }
+        probes.push(spectrum(&ranks, index, &state.run)?);
+        if let Some(resume) = &mut resume {
+            resume.next_run();
+        }
     }
+    let gradients_before = resume.map_or(0, Resume::finish);
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
-    let spent = operator.finish()?;
+    let mut spent = operator.finish()?;
+    spent.gradients += gradients_before;
     let statistics = Statistics::new(&probes, layout.parameters()).ok_or(Error::NonFinite {
         rank: ranks.rank(),
         what: "the spectrum",
@@ -154,45 +185,4 @@ fn spectrum(ranks: &Ranks, index: u64, run: &crate::krylov::LanczosRun) -> Resul
         what: "the tridiagonal matrix T",
         during: "the quadrature",
     })
-}
-
-fn report(products: &[ProductRecord], redone: u64, noise: f64, repeats: Option<bool>) -> HvpReport {
-    let sorted = |f: &dyn Fn(&ProductRecord) -> f64| {
-        let mut values: Vec<f64> = products.iter().map(f).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let median = |values: &[f64]| values.get(values.len() / 2).copied().unwrap_or(0.0);
-    let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
-    let (errors, parities) = (sorted(&|product| product.error), sorted(&|product| product.parity));
-    let steps = sorted(&|product| product.step);
-    let central = products.iter().filter(|product| product.central).count() as u64;
-    HvpReport {
-        forward: products.len() as u64 - central,
-        central,
-        redone,
-        step_min: steps.first().copied().unwrap_or(0.0),
-        step_max: last(&steps),
-        predicted_error_median: median(&errors),
-        predicted_error_worst: last(&errors),
-        parity_median: median(&parities),
-        parity_worst: last(&parities),
-        rounding_worst: last(&sorted(&|product| product.rounding)),
-        gradient_noise: noise,
-        gradient_repeats: repeats,
-    }
-}
-
-fn cost(spent: &Spent, ranks: &Ranks, seconds: f64) -> Cost {
-    Cost {
-        seconds,
-        gradient_seconds: spent.gradient_seconds,
-        communication_seconds: spent.communication_seconds + ranks.seconds.as_secs_f64(),
-        gradients: spent.gradients,
-        calibration_gradients: 0,
-        all_reduces: spent.all_reduces + ranks.all_reduces,
-        reduced_values: spent.reduced_values + ranks.values,
-        basis_bytes: 0,
-        vector_bytes: spent.vector_bytes,
-    }
 }
