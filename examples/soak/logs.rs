@@ -13,12 +13,18 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct Added {
     pub records: u64,
-    pub snapshots: Vec<u64>,
+    pub snapshots: Vec<Snapshot>,
     /// The last line is not complete.
     pub torn: bool,
     /// Frames of the session's event files, and whether all of those are whole.
     pub frames: u64,
     pub frames_whole: bool,
+}
+
+impl Added {
+    pub fn steps(&self) -> Vec<u64> {
+        self.snapshots.iter().map(|snapshot| snapshot.step).collect()
+    }
 }
 
 /// What is known to be in the log directory: logs only grow.
@@ -66,7 +72,7 @@ impl Ledger {
                 Ok(record) => {
                     added.records += 1;
                     if let Record::Snapshot(snapshot) = record {
-                        added.snapshots.push(snapshot.step);
+                        added.snapshots.push(*snapshot);
                     }
                 }
                 Err(_) if !line.ends_with(b"\n") => added.torn = true,

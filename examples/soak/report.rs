@@ -19,6 +19,9 @@ pub struct Report {
     pub steps: u64,
     pub steps_recomputed: u64,
     pub snapshots: u64,
+    /// Snapshots of steps of which there had been one, and how many of those have the same T in bits.
+    pub snapshots_again: u64,
+    pub snapshots_same: u64,
     /// Sessions whose rank 0 ended by itself: what it handed to the log, and what was read back.
     pub sessions_accounted: u64,
     pub records_accepted: u64,
@@ -60,6 +63,8 @@ impl Report {
         line("  found", self.records_found.to_string());
         line("Records found of killed sessions", self.records_found_of_killed.to_string());
         line("Snapshots that count at the end", self.snapshots.to_string());
+        line("Snapshots taken again", self.snapshots_again.to_string());
+        line("  with the same T, bit for bit", self.snapshots_same.to_string());
         line("Seconds", format!("{:.1}", self.seconds));
         line("  of the undisturbed run", format!("{:.1}", self.reference_seconds));
         match self.violations.len() {

@@ -11,6 +11,8 @@ use crate::report::Report;
 use crate::session::{self, Outcome};
 use crate::verdict;
 use crate::worker::CHECKPOINT_EVERY;
+use hessian_probe::Snapshot;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -59,6 +61,8 @@ struct Supervisor {
     plan: Plan,
     ledger: Ledger,
     report: Report,
+    /// The last snapshot of each step.
+    snapshots: BTreeMap<u64, Snapshot>,
     /// What was done to files since the last session.
     damage: Option<Damage>,
 }
@@ -74,6 +78,7 @@ impl Supervisor {
             ranks,
             plan: Plan::new(seed, ranks),
             report: Report { seed, ranks, ..Report::default() },
+            snapshots: BTreeMap::new(),
             damage: None,
         })
     }
@@ -186,6 +191,7 @@ impl Supervisor {
 
     /// Every record that rank 0 handed to the log is there, where it ended by itself.
     fn account(&mut self, added: &Added, ended: Option<&Event>, outcome: &Outcome) {
+        self.compare_with_earlier(added, outcome);
         let Some(Event::Ended { records: accepted, snapshots, .. }) = ended else {
             self.report.records_found_of_killed += added.records;
             return;
@@ -194,17 +200,42 @@ impl Supervisor {
         let accepted = *accepted;
         self.report.records_accepted += accepted;
         self.report.records_found += added.records;
-        if added.records != accepted || added.torn || added.snapshots != *snapshots {
-            self.failed(
-                &format!("{accepted} records with snapshots {snapshots:?} accepted, {added:?}"),
-                outcome,
+        let steps = added.steps();
+        if added.records != accepted || added.torn || steps != *snapshots {
+            let (found, torn) = (added.records, added.torn);
+            let text = format!(
+                "{accepted} records accepted, {found} found; snapshots {snapshots:?} and {steps:?}; torn: {torn}"
             );
+            self.failed(&text, outcome);
         }
         // The version of the format, and two for the record of the session.
         let expected = if accepted == 0 { 1 } else { accepted + 2 };
         if !added.frames_whole || added.frames != expected {
-            let text = format!("event file: {} frames, not {expected} ({added:?})", added.frames);
+            let text =
+                format!("event file: {} frames, not {expected}; whole: {}", added.frames, added.frames_whole);
             self.failed(&text, outcome);
+        }
+    }
+
+    /// A probe that is taken again, of a step that is computed again, sees the same loss and gradient in bits. Its
+    /// T is the same only where what was learned of the gradient before is the same; it is within its error.
+    fn compare_with_earlier(&mut self, added: &Added, outcome: &Outcome) {
+        for snapshot in &added.snapshots {
+            let Some(earlier) = self.snapshots.insert(snapshot.step, snapshot.clone()) else { continue };
+            self.report.snapshots_again += 1;
+            let bits = |it: &Snapshot| (it.loss.to_bits(), it.gradient_norm.to_bits());
+            let off = (snapshot.lambda_max.value - earlier.lambda_max.value).abs();
+            let error = snapshot.lambda_max.residual + earlier.lambda_max.residual;
+            if bits(snapshot) != bits(&earlier) || off > error {
+                let of = |it: &Snapshot| format!("{:e} {:e} {:?}", it.loss, it.gradient_norm, it.lambda_max);
+                let (again, earlier) = (of(snapshot), of(&earlier));
+                self.failed(&format!("step {}: {again}, earlier {earlier}", snapshot.step), outcome);
+            } else {
+                let t =
+                    |it: &Snapshot| it.probes.iter().map(|it| (it.alpha.clone(), it.beta.clone())).collect();
+                let (again, earlier): (Vec<_>, Vec<_>) = (t(snapshot), t(&earlier));
+                self.report.snapshots_same += u64::from(again == earlier);
+            }
         }
     }
 

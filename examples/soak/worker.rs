@@ -99,7 +99,7 @@ fn train(
 
 fn probe_config(orders: &Orders) -> hessian_probe::Result<ProbeConfig> {
     let config = format!(
-        "on_error = \"skip\"\n[schedule]\nevery = {PROBE_EVERY}\n[slq]\nsteps = 4\n[log]\ndir = {:?}",
+        "on_error = \"skip\"\n[schedule]\nevery = {PROBE_EVERY}\n[slq]\nsteps = 4\n[resume]\nevery = 2\n[log]\ndir = {:?}",
         orders.logs()
     );
     ProbeConfig::from_toml_str(&config)
