@@ -91,7 +91,11 @@ impl Ranks {
             return Ok(values);
         }
         if failed >= INTERRUPTED {
-            return Err(failure.unwrap_or(Error::Interrupted { rank: self.rank }));
+            // Also where this rank has failed: all must do the same next, and the others stop.
+            if let Some(error) = failure.filter(|error| !error.is_interruption()) {
+                log::warn!(target: "hessian_probe", "{error}");
+            }
+            return Err(Error::Interrupted { rank: self.rank });
         }
         let mut lowest = [if failure.is_some() { -(self.rank as f64) } else { f64::NEG_INFINITY }];
         let found = self.all_reduce(host, during, &mut lowest, ReduceOp::Max);
@@ -122,6 +126,71 @@ impl Ranks {
                 let reported = self.sum(host, during, 0, Err(error));
                 Err(reported.err().unwrap_or(Error::Peer { rank: self.rank, failed: self.rank, during }))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{HostError, ProcessGroup};
+    use crate::host::{Gradient, Shard};
+
+    /// Rank 0 of two, whose peer puts this into the slot for failures.
+    struct Peer(f64);
+
+    impl ProcessGroup for Peer {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn world_size(&self) -> usize {
+            2
+        }
+
+        fn all_reduce(&self, values: &mut [f64], op: ReduceOp) -> Result<(), HostError> {
+            if let (Some(slot), ReduceOp::Sum) = (values.last_mut(), op) {
+                *slot += self.0;
+            }
+            Ok(())
+        }
+
+        fn barrier(&self) -> Result<(), HostError> {
+            Ok(())
+        }
+    }
+
+    impl Host for Peer {
+        fn shards(&self) -> Vec<Shard> {
+            Vec::new()
+        }
+
+        fn gradient(&mut self) -> Result<Gradient, HostError> {
+            Err("not called".into())
+        }
+
+        fn group(&self) -> &dyn ProcessGroup {
+            self
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_that_of_all_ranks_also_of_one_that_failed_at_the_same_time() {
+        let failure = || Error::NonFinite { rank: 0, what: "the loss", during: "a test" };
+        let interruption = || Error::Interrupted { rank: 0 };
+        for (peer, local, interrupted) in [
+            (INTERRUPTED, Ok(vec![1.0]), true),
+            (INTERRUPTED, Err(failure()), true),
+            (INTERRUPTED, Err(interruption()), true),
+            (1.0, Err(interruption()), true),
+            (0.0, Err(interruption()), true),
+            (1.0, Err(failure()), false),
+            (1.0, Ok(vec![1.0]), false),
+        ] {
+            let host = Peer(peer);
+            let shown = format!("{local:?} here, {peer} there");
+            let error = Ranks::new(&host).sum(&host, "a test", 1, local).unwrap_err();
+            assert_eq!(error.is_interruption(), interrupted, "{shown}: {error}");
         }
     }
 }
