@@ -81,6 +81,10 @@ impl Damage {
         Self::SidecarCut,
         Self::LogsDeleted,
     ];
+
+    pub fn is_to_checkpoint(self) -> bool {
+        matches!(self, Self::CheckpointFlipped | Self::CheckpointCut | Self::SidecarCut)
+    }
 }
 
 /// What one rank's probe gradient does.

@@ -97,13 +97,25 @@ impl Supervisor {
 
         self.damage = None;
         if let Some(damage) = self.plan.damage() {
-            if inflict(damage, &self.orders, self.plan.random())? {
-                self.report.fault(damage);
-                self.damage = Some(damage);
-                self.ledger.accept()?;
-            } else {
-                self.plan.postpone(damage);
-            }
+            self.inflict(damage)?;
+        }
+        Ok(())
+    }
+
+    /// Damages files, or leaves it for later. Damage to the newest checkpoint is noticed, and to no other.
+    fn inflict(&mut self, damage: Damage) -> Result<()> {
+        let before = whole_checkpoints(&self.orders.checkpoints())?;
+        if !inflict(damage, &self.orders, self.plan.random())? {
+            self.plan.postpone(damage);
+            return Ok(());
+        }
+        self.report.fault(damage);
+        self.damage = Some(damage);
+        self.ledger.accept()?;
+        let whole = &before[usize::from(damage.is_to_checkpoint())..];
+        let after = whole_checkpoints(&self.orders.checkpoints())?;
+        if after != whole {
+            self.report.violation(format!("{damage:?}: {after:?} are called whole instead of {whole:?}"));
         }
         Ok(())
     }
@@ -164,9 +176,7 @@ impl Supervisor {
             if resumed != expected {
                 self.failed(&format!("resumed from step {resumed}, not from {expected}"), &outcome);
             }
-            let on_checkpoint =
-                [Damage::CheckpointFlipped, Damage::CheckpointCut, Damage::SidecarCut].map(Some);
-            self.report.fallbacks += u64::from(on_checkpoint.contains(&self.damage));
+            self.report.fallbacks += u64::from(self.damage.is_some_and(Damage::is_to_checkpoint));
         }
         if let Some(Event::Ended { failed_checkpoints: Some(failed), .. }) = ended
             && *failed != full_disks
