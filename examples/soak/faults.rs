@@ -104,10 +104,11 @@ pub struct DueGradientFault {
     pub gradient: u64,
 }
 
-/// The gradient fault of the probe at `step`, if it has one: every rank knows it, one makes it come about.
-pub fn gradient_fault(seed: u64, session: u64, step: u64, ranks: usize) -> Option<DueGradientFault> {
+/// The gradient fault of the probe at `step`, if it has one: every rank knows it, one makes it come about. It
+/// does so again where the step is computed again, so that what the probe has learned before a step is the same.
+pub fn gradient_fault(seed: u64, step: u64, ranks: usize) -> Option<DueGradientFault> {
     use GradientFault::{Error, NanGradient, NanLoss, Panic};
-    let mut random = Random::new(seed, [1, session as u32, step as u32]);
+    let mut random = Random::new(seed, [1, step as u32, (step >> 32) as u32]);
     (random.below(4) == 0).then(|| DueGradientFault {
         kind: [Error, Panic, NanGradient, NanLoss][random.below(4) as usize],
         rank: random.below(ranks as u64) as usize,

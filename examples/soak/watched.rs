@@ -42,8 +42,7 @@ impl Callback for Watched<'_> {
 
     fn on_step_end(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
         let ranks = host.group().world_size();
-        let due =
-            self.orders.faults.then(|| gradient_fault(self.orders.seed, self.orders.session, step, ranks));
+        let due = self.orders.faults.then(|| gradient_fault(self.orders.seed, step, ranks));
         let fault = due.flatten().filter(|fault| fault.rank == self.rank);
         let mut host = Faulty { host, calls: 0, fault, watch: (self.orders, self.presence, step) };
         let result = self.probe.on_step_end(step, &mut host);
