@@ -9,8 +9,9 @@
 //! - [`worker`]: one rank; [`watched`]: its probe, to whose gradients something happens; [`disk`]: a full disk
 //! - [`records`]: what ranks leave for the supervisor; [`curve`]: the losses
 //! - [`verdict`]: the undisturbed run and the comparison; [`logs`]: what the probe logged, read back
-//! - [`report`]: the figures
+//! - [`again`]: probes of steps that are computed again; [`report`]: the figures
 
+mod again;
 mod curve;
 mod damage;
 mod disk;

@@ -2,6 +2,7 @@
 //! hold after each.
 
 use crate::Result;
+use crate::again::Earlier;
 use crate::curve::Curve;
 use crate::damage::{entries, inflict, whole_checkpoints};
 use crate::faults::{Damage, Ending, FullDisk, Plan, Planned};
@@ -11,8 +12,6 @@ use crate::report::Report;
 use crate::session::{self, Outcome};
 use crate::verdict;
 use crate::worker::CHECKPOINT_EVERY;
-use hessian_probe::Snapshot;
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -61,10 +60,7 @@ struct Supervisor {
     plan: Plan,
     ledger: Ledger,
     report: Report,
-    /// The last snapshot of each step.
-    snapshots: BTreeMap<u64, Snapshot>,
-    /// The first step whose probe was ended by SIGTERM.
-    interrupted: Option<u64>,
+    earlier: Earlier,
     /// What was done to files since the last session.
     damage: Option<Damage>,
 }
@@ -80,8 +76,7 @@ impl Supervisor {
             ranks,
             plan: Plan::new(seed, ranks),
             report: Report { seed, ranks, ..Report::default() },
-            snapshots: BTreeMap::new(),
-            interrupted: None,
+            earlier: Earlier::default(),
             damage: None,
         })
     }
@@ -204,7 +199,15 @@ impl Supervisor {
 
     /// Every record that rank 0 handed to the log is there, where it ended by itself.
     fn account(&mut self, added: &Added, ended: Option<&Event>, outcome: &Outcome) {
-        self.compare_with_earlier(added, outcome);
+        for snapshot in &added.snapshots {
+            match self.earlier.compare(snapshot) {
+                Ok(same) => {
+                    self.report.snapshots_again += u64::from(same.is_some());
+                    self.report.snapshots_same += u64::from(same == Some(true));
+                }
+                Err(text) => self.failed(&text, outcome),
+            }
+        }
         let Some(Event::Ended { records: accepted, snapshots, .. }) = ended else {
             self.report.records_found_of_killed += added.records;
             return;
@@ -227,28 +230,6 @@ impl Supervisor {
             let text =
                 format!("event file: {} frames, not {expected}; whole: {}", added.frames, added.frames_whole);
             self.failed(&text, outcome);
-        }
-    }
-
-    /// A probe that is taken again, of a step that is computed again, sees the same loss and gradient and finds the
-    /// same T, bit for bit. Only where an earlier probe was taken once and ended by SIGTERM the other time, what
-    /// had been learned of the gradient is different, and T is the same within its error.
-    fn compare_with_earlier(&mut self, added: &Added, outcome: &Outcome) {
-        for snapshot in &added.snapshots {
-            let Some(earlier) = self.snapshots.insert(snapshot.step, snapshot.clone()) else { continue };
-            self.report.snapshots_again += 1;
-            let bits = |it: &Snapshot| (it.loss.to_bits(), it.gradient_norm.to_bits());
-            let t = |it: &Snapshot| it.probes.iter().map(|it| (it.alpha.clone(), it.beta.clone())).collect();
-            let (again, first): (Vec<_>, Vec<_>) = (t(snapshot), t(&earlier));
-            let off = (snapshot.lambda_max.value - earlier.lambda_max.value).abs();
-            let error = snapshot.lambda_max.residual + earlier.lambda_max.residual;
-            let may_differ = self.interrupted.is_some_and(|step| step < snapshot.step);
-            if bits(snapshot) != bits(&earlier) || (again != first && !may_differ) || off > error {
-                let of = |it: &Snapshot| format!("{:e} {:e} {:?}", it.loss, it.gradient_norm, it.lambda_max);
-                let text = format!("{} {again:?}, earlier {} {first:?}", of(snapshot), of(&earlier));
-                self.failed(&format!("step {}: {text}", snapshot.step), outcome);
-            }
-            self.report.snapshots_same += u64::from(again == first);
         }
     }
 
@@ -291,8 +272,9 @@ impl Supervisor {
             Event::Ended { session, step, stopped: true, .. } if *session == number => Some(*step),
             _ => None,
         });
-        let interrupted = reached.map(|step| step.saturating_sub(1));
-        self.interrupted = self.interrupted.into_iter().chain(interrupted).min();
+        if let Some(step) = reached {
+            self.earlier.interrupted(step.saturating_sub(1));
+        }
         let full = events.iter().any(|event| {
             matches!(event, Event::FullDisk { session, step } if *session == number && Some(step + 1) == reached)
         });
