@@ -111,6 +111,7 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod group;
+mod hash;
 pub mod host;
 mod interrupt;
 pub mod krylov;

@@ -4,13 +4,15 @@
 //! Below the directory of the configuration, one directory a training step, `step-N`:
 //! - `vector-J.rank-R-of-W.safetensors`: what rank R of W counts of Lanczos vector J. A tensor a segment,
 //!   named by the global index of its first entry; its metadata has the CRC-32C of the data.
-//! - `state`: everything else, as a [`SavedProbe`]: one line `hessian-probe-krylov VERSION CHECKSUM`, then JSON.
+//! - `state`: everything else, as a [`SavedProbe`]: JSON behind one line
+//!   `hessian-probe-krylov VERSION LENGTH CHECKSUM`.
 //!   It is written after the vectors that it refers to, so that it is never ahead of them.
 //!
 //! Vectors are found by global index: another number of ranks can go on from them. Whoever finds nothing
 //! that fits starts the probe afresh.
 
 use crate::checkpoint::atomic;
+use crate::checkpoint::envelope::{Fault, unwrap, wrap};
 use crate::krylov::basis::Basis;
 use crate::krylov::lanczos::LanczosState;
 use crate::operator::Calibration;
@@ -105,9 +107,7 @@ impl KrylovStore {
     /// Writes what refers to them: rank 0, once all ranks have written theirs.
     pub(crate) fn write_state(&self, saved: &SavedProbe) -> io::Result<()> {
         let body = serde_json::to_vec(saved)?;
-        let mut contents = format!("{MAGIC} {VERSION} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
-        contents.extend_from_slice(&body);
-        atomic::write(&self.state_path(), &contents)
+        atomic::write(&self.state_path(), &wrap(MAGIC, VERSION, &body))
     }
 
     /// A run ended: its vectors are of no more use, and those of the next have the same numbers.
@@ -167,13 +167,10 @@ fn invalid(reason: impl Into<String>) -> io::Error {
 }
 
 fn parse(contents: &[u8]) -> io::Result<SavedProbe> {
-    let end = contents.iter().take(128).position(|&byte| byte == b'\n');
-    let end = end.ok_or_else(|| invalid("its first line is not complete"))?;
-    let body = &contents[end + 1..];
-    let head = format!("{MAGIC} {VERSION} {:08x}", crc32c::crc32c(body));
-    if contents[..end] != *head.as_bytes() {
-        return Err(invalid("it is damaged, or of another version"));
-    }
+    let body = unwrap(MAGIC, VERSION, contents).map_err(|fault| match fault {
+        Fault::Version(found) => invalid(format!("it is of version {found}, not {VERSION}")),
+        Fault::Damaged(reason) => invalid(reason),
+    })?;
     serde_json::from_slice(body).map_err(io::Error::from)
 }
 

@@ -4,10 +4,12 @@
 //! when it is deleted, so is ours.
 //!
 //! - [`atomic`]: files that are whole or not there;
+//! - `envelope`: what says that they are whole;
 //! - [`sidecar`]: the state, its file and its format;
 //! - `krylov`: a probe that is under way.
 
 pub mod atomic;
+mod envelope;
 pub(crate) mod krylov;
 pub mod sidecar;
 

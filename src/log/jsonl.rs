@@ -9,6 +9,7 @@
 
 use super::append_file::AppendFile;
 use super::record::Record;
+use super::reopen::{self, Reopen};
 use super::sink::Sink;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -40,16 +41,17 @@ impl JsonlSink {
     }
 }
 
-impl JsonlSink {
-    /// The file was deleted while this process had it open.
-    fn begin_again(&mut self) -> io::Result<()> {
-        let dir = self.file.path().parent().unwrap_or(Path::new(".")).to_owned();
-        std::fs::create_dir_all(&dir)?;
-        let session = self.session.take();
-        *self = Self::open(&dir)?;
-        session.iter().try_for_each(|record| self.append(record))?;
-        self.session = session;
-        Ok(())
+impl Reopen for JsonlSink {
+    fn file(&self) -> &AppendFile {
+        &self.file
+    }
+
+    fn begin_again(&self, dir: &Path) -> io::Result<Self> {
+        Self::open(dir)
+    }
+
+    fn session(&mut self) -> &mut Option<Record> {
+        &mut self.session
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
@@ -71,14 +73,7 @@ impl Sink for JsonlSink {
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        if self.file.is_deleted()? {
-            self.begin_again()?;
-        }
-        self.append(record)?;
-        if matches!(record, Record::Session(_)) {
-            self.session = Some(record.clone());
-        }
-        Ok(())
+        reopen::write(self, record)
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -23,6 +23,7 @@ mod fixture;
 mod jsonl;
 mod read;
 mod record;
+mod reopen;
 mod sink;
 pub mod tensorboard;
 mod writer;

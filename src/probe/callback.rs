@@ -1,11 +1,11 @@
 //! The points at which a loop calls.
 
 use super::HessianProbe;
-use super::state::fnv1a;
 use crate::callback::{Callback, Control};
 use crate::checkpoint::Sidecar;
 use crate::config::OnError;
 use crate::error::{Error, Result};
+use crate::hash::{as_f64, fnv1a};
 use crate::host::Host;
 use crate::sharded::ranks::Ranks;
 use serde::Deserialize;
@@ -90,7 +90,7 @@ impl Callback for HessianProbe {
         let loaded = Sidecar::load(directory).map_err(|source| Error::Checkpoint { rank, source });
         let loaded = ranks.agree(host, LOADING, loaded)?;
         let seen = serde_json::to_vec(&loaded).unwrap_or_default();
-        if ranks.differs(host, LOADING, (fnv1a(&seen) >> 12) as f64)? {
+        if ranks.differs(host, LOADING, as_f64(fnv1a(seen)))? {
             let reason = format!("ranks find different ones in {}", directory.display());
             return Err(Error::State(reason));
         }

@@ -8,6 +8,7 @@ use crate::budget::Overhead;
 use crate::callback::Control;
 use crate::config::{OnError, ProbeConfig};
 use crate::error::{Error, Result};
+use crate::hash::as_f64;
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::log::{LogWriter, Record, Session, Skipped};
@@ -114,7 +115,7 @@ impl HessianProbe {
             return Ok(());
         }
         let mut ranks = Ranks::new(host);
-        if ranks.differs(host, BEGINNING, (self.fingerprint() >> 12) as f64)? {
+        if ranks.differs(host, BEGINNING, as_f64(self.fingerprint()))? {
             return Err(Error::config(
                 "*",
                 "ranks have different configurations; give all of them the same file",

@@ -3,12 +3,13 @@
 use super::HessianProbe;
 use crate::checkpoint::Sidecar;
 use crate::config::{LogConfig, ProbeConfig};
+use crate::hash::fnv1a;
 
 impl HessianProbe {
     /// A hash of everything in the configuration but where the results go, which is rank 0's business.
     pub(super) fn fingerprint(&self) -> u64 {
         let shared = ProbeConfig { log: LogConfig::default(), ..self.config.clone() };
-        fnv1a(shared.to_toml().as_bytes())
+        fnv1a(shared.to_toml().bytes())
     }
 
     /// What a checkpoint written after `step` keeps of this probe.
@@ -35,10 +36,4 @@ impl HessianProbe {
         self.calibration = sidecar.calibration;
         self.latest = sidecar.latest.map(|latest| *latest);
     }
-}
-
-pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

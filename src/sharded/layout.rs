@@ -2,6 +2,7 @@
 
 use crate::config::VectorKind;
 use crate::error::{Error, Result};
+use crate::hash::{as_f64, fnv1a};
 use crate::host::{Host, Shard};
 use crate::sharded::ranks::Ranks;
 use tch::{Device, Kind};
@@ -51,7 +52,9 @@ impl Layout {
         let mut layout = ranks.agree(host, during, described)?;
         let sums = ranks.sum(host, during, 2, Ok(layout.checks()))?;
         layout.parameters = sums[0] as u64;
-        let names_differ = ranks.differs(host, during, name_hash(&shards))?;
+        let names = shards.iter().flat_map(|shard| shard.name.bytes().chain([0]));
+        let names = as_f64(fnv1a(names));
+        let names_differ = ranks.differs(host, during, names)?;
         let ends = ranks.max(host, during, &[layout.last_index() as f64])?;
         layout.verify(&sums, ends[0] as u64, names_differ, ranks.rank())?;
         Ok(layout)
@@ -234,13 +237,4 @@ fn range_sum(offset: u64, len: u64) -> u64 {
     let (offset, len) = (u128::from(offset), u128::from(len));
     let triangle = len * len.saturating_sub(1) / 2;
     ((offset % prime * (len % prime) + triangle % prime) % prime) as u64
-}
-
-/// FNV-1a over the names, cut to the 52 bits that an f64 carries exactly.
-fn name_hash(shards: &[Shard]) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in shards.iter().flat_map(|shard| shard.name.bytes().chain([0])) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash >> 12) as f64
 }

@@ -3,6 +3,7 @@
 use crate::checkpoint::krylov::{Fingerprint, KrylovStore, SavedProbe};
 use crate::config::ProbeConfig;
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::host::Host;
 use crate::krylov::{Basis, LanczosState, Operator};
 use crate::operator::FiniteDifference;
@@ -173,8 +174,7 @@ fn read(
 fn fingerprint(config: &ProbeConfig, layout: &Layout) -> u64 {
     let deciding = ProbeConfig { slq: config.slq.clone(), hvp: config.hvp.clone(), ..ProbeConfig::default() };
     let text = format!("{}{:?}", deciding.to_toml(), layout.kind());
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(text.bytes())
 }
 
 /// Σ over this rank's counted entries of a hash of (global index, bits), modulo 2⁶⁴: the sum over ranks

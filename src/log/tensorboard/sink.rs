@@ -7,6 +7,7 @@ use super::record::frame;
 use super::scalars::scalars;
 use crate::log::append_file::AppendFile;
 use crate::log::record::{Record, Session, Skipped};
+use crate::log::reopen::{self, Reopen};
 use crate::log::sink::Sink;
 use crate::spectrum::Snapshot;
 use std::collections::HashSet;
@@ -47,16 +48,17 @@ impl TensorBoardSink {
     }
 }
 
-impl TensorBoardSink {
-    /// The file was deleted while this process had it open.
-    fn begin_again(&mut self) -> io::Result<()> {
-        let dir = self.file.path().parent().unwrap_or(Path::new(".")).to_owned();
-        std::fs::create_dir_all(&dir)?;
-        let session = self.session.take();
-        *self = Self::create(&dir, self.state.axis)?;
-        session.iter().try_for_each(|record| self.append(record))?;
-        self.session = session;
-        Ok(())
+impl Reopen for TensorBoardSink {
+    fn file(&self) -> &AppendFile {
+        &self.file
+    }
+
+    fn begin_again(&self, dir: &Path) -> io::Result<Self> {
+        Self::create(dir, self.state.axis)
+    }
+
+    fn session(&mut self) -> &mut Option<Record> {
+        &mut self.session
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
@@ -82,14 +84,7 @@ impl Sink for TensorBoardSink {
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        if self.file.is_deleted()? {
-            self.begin_again()?;
-        }
-        self.append(record)?;
-        if matches!(record, Record::Session(_)) {
-            self.session = Some(record.clone());
-        }
-        Ok(())
+        reopen::write(self, record)
     }
 
     fn finish(&mut self) -> io::Result<()> {
