@@ -1,7 +1,8 @@
 //! What a training loop lends to a probe.
 
 use crate::group::{HostError, ProcessGroup};
-use tch::Tensor;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
 
 /// One rank's slice of one parameter.
 ///
@@ -66,6 +67,17 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomState(pub Vec<Vec<u8>>);
 
+/// In which precision the gradients of a probe are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As the loop trains.
+    #[default]
+    Loop,
+    /// At least in f32, also where the loop trains in less.
+    Full,
+}
+
 /// What a loop lends: its parameter shards, its gradient, its group of ranks.
 ///
 /// # Contract
@@ -98,6 +110,41 @@ pub trait Host {
 
     /// The ranks that share the model.
     fn group(&self) -> &dyn ProcessGroup;
+
+    /// The narrower type that the forward pass rounds the parameters to before it uses them, at the present
+    /// [precision](Self::set_precision): `Some(Kind::BFloat16)` with f32 masters and a bf16 forward pass.
+    /// `None`, the default, where it uses them as they are stored.
+    fn compute_kind(&self) -> Option<Kind> {
+        None
+    }
+
+    /// Switches between the loop's own precision and an evaluation in full precision. A probe with
+    /// `precision = "full"` asks for [`Precision::Full`] before its first gradient and for
+    /// [`Precision::Loop`] on every way out, after the parameters were restored. In full precision
+    /// [`shards`](Self::shards) may be of a wider type than in the loop's. The default does nothing: right for
+    /// a loop that trains in f32 or f64.
+    ///
+    /// # Errors
+    /// Where the host cannot evaluate in that precision.
+    fn set_precision(&mut self, precision: Precision) -> Result<(), HostError> {
+        let _ = precision;
+        Ok(())
+    }
+
+    /// Whether [`exact_hvp`](Self::exact_hvp) can be called.
+    fn offers_exact_hvp(&self) -> bool {
+        false
+    }
+
+    /// Hv by differentiating twice, for a vector aligned with [`shards`](Self::shards); reduced and sharded
+    /// like the gradient, of the same probe batch and the same random state.
+    ///
+    /// # Errors
+    /// As [`gradient`](Self::gradient); the default offers none.
+    fn exact_hvp(&mut self, v: &[Tensor]) -> Result<Vec<Tensor>, HostError> {
+        let _ = v;
+        Err("this host offers no exact Hessian-vector products".into())
+    }
 
     /// How many targets (tokens, examples) of all ranks the probe loss is a mean over.
     fn probe_tokens(&self) -> Option<u64> {

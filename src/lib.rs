@@ -127,7 +127,7 @@ pub use callback::{Callback, Control};
 pub use config::{OnError, ProbeConfig};
 pub use error::{Error, Result};
 pub use group::{HostError, ProcessGroup, ReduceOp, SingleProcess};
-pub use host::{Gradient, Host, Progress, RandomState, Shard};
+pub use host::{Gradient, Host, Precision, Progress, RandomState, Shard};
 pub use interrupt::Interrupter;
 pub use probe::HessianProbe;
 pub use spectrum::Snapshot;
