@@ -2,6 +2,7 @@
 
 use crate::budget::BudgetConfig;
 use crate::error::{Error, Result};
+use crate::host::Precision;
 use crate::schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -142,6 +143,8 @@ pub enum VectorKind {
 pub struct HvpConfig {
     /// The difference formula.
     pub difference: Difference,
+    /// In which precision the probe's gradients are computed.
+    pub precision: Precision,
     /// How the step h is chosen.
     pub step_size: StepSize,
     /// The predicted relative error of Hv above which a product is computed again with a better step
@@ -155,6 +158,7 @@ impl Default for HvpConfig {
     fn default() -> Self {
         Self {
             difference: Difference::Auto,
+            precision: Precision::Loop,
             step_size: StepSize::Auto,
             max_relative_error: 0.02,
             recalibrate_every: 10,
@@ -173,6 +177,11 @@ pub enum Difference {
     Forward,
     /// (g(θ + hv) − g(θ − hv)) / 2h: two gradients, an error of second order in h.
     Central,
+    /// (8[g(θ + hv) − g(θ − hv)] − [g(θ + 2hv) − g(θ − 2hv)]) / 12h: four gradients, an error of fourth order
+    /// in h.
+    Central4,
+    /// By differentiating twice, where the host offers it ([`Host::exact_hvp`](crate::Host::exact_hvp)).
+    Exact,
 }
 
 /// How the step h is chosen, for a unit vector v.

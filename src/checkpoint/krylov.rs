@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 const MAGIC: &str = "hessian-probe-krylov";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKSUM: &str = "crc32c";
 
 /// What makes two probes the same.

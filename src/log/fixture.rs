@@ -71,6 +71,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             rounding_worst: 1e-5,
             gradient_noise: 1e-7,
             gradient_repeats: Some(true),
+            ..HvpReport::default()
         },
         cost: Cost {
             seconds: 1.5,

@@ -6,7 +6,7 @@ mod state;
 
 use crate::budget::Overhead;
 use crate::callback::Control;
-use crate::config::{OnError, ProbeConfig};
+use crate::config::{Difference, OnError, ProbeConfig};
 use crate::error::{Error, Result};
 use crate::hash::as_f64;
 use crate::host::Host;
@@ -123,6 +123,16 @@ impl HessianProbe {
         }
         let fits = self.config.schedule.validate_for(&host.progress());
         ranks.agree(host, BEGINNING, fits)?;
+        let difference = self.config.hvp.difference;
+        let offered = if difference == Difference::Exact && !host.offers_exact_hvp() {
+            Err(Error::config(
+                "hvp.difference",
+                "\"exact\" needs a host that offers exact products, and this one does not; \"auto\" always works",
+            ))
+        } else {
+            Ok(())
+        };
+        ranks.agree(host, BEGINNING, offered)?;
         let layout = Layout::new(host, self.config.slq.dtype)?;
         if self.config.slq.steps as u64 > layout.parameters() {
             let reason = format!(

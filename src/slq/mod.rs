@@ -9,8 +9,8 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::lanczos::Operator;
 use crate::krylov::{Basis, Lanczos, LanczosState};
-use crate::operator::Calibration;
 use crate::operator::finite_difference::FiniteDifference;
+use crate::operator::{Calibration, Start};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -51,9 +51,12 @@ pub(crate) fn snapshot(
     }
     // Along the first vector; any will do where the noise is known.
     let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
+    // Nothing is measured anew in a probe that is resumed, whose rows are taken.
+    let spare = basis.next_row().map_err(|source| torch(&ranks, source))?;
+    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&spare);
+    let start = Start { vector: &direction, spare };
     let w = &mut w;
-    let mut operator =
-        FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, &direction, w)?;
+    let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
     let (mut probes, mut begun) = match &mut resume {
         Some(resume) => resume.restore(&mut operator),
@@ -91,7 +94,7 @@ pub(crate) fn snapshot(
         what: "the spectrum",
         during: "its statistics",
     })?;
-    let hvp = report(&products, redone, spent.noise, calibration.gradient_repeats);
+    let hvp = report(&products, redone, spent.noise, calibration);
     let cost = Cost {
         calibration_gradients,
         basis_bytes: basis.bytes(),

@@ -66,6 +66,12 @@ pub struct HvpReport {
     pub forward: u64,
     /// Products by central differences.
     pub central: u64,
+    /// Products by central differences of fourth order.
+    #[serde(default)]
+    pub central4: u64,
+    /// Products by the host's own second derivative.
+    #[serde(default)]
+    pub exact: u64,
     /// Products computed again with a better step.
     pub redone: u64,
     /// The smallest step h used, in units of the parameters (for a unit vector).
@@ -84,8 +90,19 @@ pub struct HvpReport {
     pub rounding_worst: f64,
     /// η, the norm of the noise of one gradient.
     pub gradient_noise: f64,
+    /// The noise of one component of the gradient, ⟨g, v⟩ for a random unit vector v, by ECNoise; `None` where
+    /// its table of differences did not settle.
+    #[serde(default)]
+    pub component_noise: Option<f64>,
     /// Whether two gradients at the same parameters had the same bits, when the noise was last measured.
     pub gradient_repeats: Option<bool>,
+    /// ‖g − g′‖ for these two gradients: the size of what does not repeat. It is part of the noise.
+    #[serde(default)]
+    pub repeat_difference: Option<f64>,
+    /// |uᵀHv − vᵀHu| / (‖Hu‖‖v‖) for two independent random vectors, when the noise was last measured: 0 for
+    /// exact products.
+    #[serde(default)]
+    pub asymmetry: Option<f64>,
 }
 
 /// What a snapshot cost on this rank.
