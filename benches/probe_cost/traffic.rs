@@ -138,7 +138,7 @@ fn run(
     let start = basis.next_row()?;
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(0, 0, Distribution::Rademacher).write(layout, scale, &start)?;
-    basis.commit();
+    basis.commit()?;
     let mut w = ShardedVector::zeros(layout)?.tensor().shallow_clone();
     let config = HvpConfig::default();
     let (log, never) = (host.log.clone(), Interrupter::default());

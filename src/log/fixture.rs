@@ -34,6 +34,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         residuals: vec![1e-3, 1e-3, 1e-9],
         hvp_errors: vec![1e-3, 1e-3, 1e-3],
         breakdown: None,
+        ..ProbeRecord::default()
     };
     Snapshot {
         version: SNAPSHOT_VERSION,

@@ -3,12 +3,13 @@
 mod report;
 mod resume;
 
-use crate::config::{Distribution, ProbeConfig, SlqConfig};
+use crate::config::{BasisConfig, Distribution, ProbeConfig, Reorthogonalize, SlqConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
-use crate::krylov::lanczos::Operator;
-use crate::krylov::{Basis, Lanczos, LanczosState};
+use crate::krylov::basis::stored_kind;
+use crate::krylov::lanczos::{Operator, orthogonality_defect};
+use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::{Calibration, Start};
 use crate::sharded::layout::Layout;
@@ -16,7 +17,7 @@ use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::{ShardedVector, number};
-use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, quadrature};
+use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature};
 use report::{cost, report};
 use resume::Resume;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -77,7 +78,7 @@ pub(crate) fn snapshot(
                 resume.save(&mut operator, layout, &basis, &probes, &state)?;
             }
         }
-        probes.push(spectrum(&ranks, index, &state.run)?);
+        probes.push(spectrum(&mut operator, index, &state.run, &basis, slq)?);
         if let Some(resume) = &mut resume {
             resume.next_run();
         }
@@ -133,8 +134,12 @@ pub(crate) fn bytes(host: &dyn Host, layout: &Layout, slq: &SlqConfig) -> u64 {
     let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
     let live: u64 = host.live_gradients().iter().map(size).sum();
-    let vectors = 2 + slq.reorthogonalize.basis_vectors(slq.steps) as u64;
-    parameters + live + vectors * layout.vector_bytes()
+    let entries = layout.local_len() as u64;
+    let stored = stored_kind(layout.kind(), slq.basis).elt_size_in_bytes() as u64;
+    // Vectors of another type, or elsewhere, come with the last two as they are.
+    let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
+    let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
+    parameters + live + (2 + recent) * layout.vector_bytes() + basis
 }
 
 /// The basis, and the one vector besides it.
@@ -145,7 +150,7 @@ struct Storage {
 
 impl Storage {
     fn new(layout: &Layout, slq: &SlqConfig) -> Result<Self, TchError> {
-        let basis = Basis::new(layout, slq.reorthogonalize, slq.steps)?;
+        let basis = Basis::stored_as(layout, slq.reorthogonalize, slq.steps, slq.basis)?;
         Ok(Self { basis, w: ShardedVector::zeros(layout)?.into_tensor() })
     }
 }
@@ -160,8 +165,7 @@ fn draw(layout: &Layout, slq: &SlqConfig, index: u64, basis: &mut Basis) -> Resu
     let row = basis.next_row()?;
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(slq.seed, index, slq.distribution).write(layout, scale, &row)?;
-    basis.commit();
-    Ok(())
+    basis.commit()
 }
 
 /// Makes the first basis vector a unit vector. Signs have norm √n as they are.
@@ -181,11 +185,23 @@ fn normalise(operator: &mut dyn Operator, distribution: Distribution, basis: &Ba
     Ok(())
 }
 
-/// T was computed from reduced sums: every rank fails alike, if at all.
-fn spectrum(ranks: &Ranks, index: u64, run: &crate::krylov::LanczosRun) -> Result<ProbeRecord> {
-    quadrature(index, run).map_err(|_| Error::NonFinite {
-        rank: ranks.rank(),
+/// What a run found. T was computed from reduced sums: every rank fails alike, if at all.
+fn spectrum(
+    operator: &mut FiniteDifference<'_, '_>,
+    index: u64,
+    run: &LanczosRun,
+    basis: &Basis,
+    slq: &SlqConfig,
+) -> Result<ProbeRecord> {
+    let roundoff = operator.layout().vector_roundoff();
+    let keeps_orthogonal = matches!(slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+    let found = quadrature(index, run)
+        .and_then(|record| if keeps_orthogonal { Ok(record) } else { ghosts::merge(record, run, roundoff) });
+    let record = found.map_err(|_| Error::NonFinite {
+        rank: operator.rank(),
         what: "the tridiagonal matrix T",
         during: "the quadrature",
-    })
+    })?;
+    let orthogonality_defect = if keeps_orthogonal { orthogonality_defect(operator, basis)? } else { None };
+    Ok(ProbeRecord { orthogonality_defect, ..record })
 }

@@ -57,6 +57,24 @@ pub struct ProbeRecord {
     pub hvp_errors: Vec<f64>,
     /// The number of steps after which the Krylov space was invariant (T is then exact), if it was.
     pub breakdown: Option<usize>,
+    /// max|QᵀQ − I| over the run's vectors, where all of them were stored.
+    #[serde(default)]
+    pub orthogonality_defect: Option<f64>,
+    /// Steps at which the new vector was orthogonalised against all stored ones.
+    #[serde(default)]
+    pub reorthogonalized: usize,
+    /// What was merged into other nodes, in a run that does not keep its vectors orthogonal to all before.
+    #[serde(default)]
+    pub ghosts: Option<Ghosts>,
+}
+
+/// Eigenvalues of T that stand for no eigenvalue of their own: see [`ghosts`](super::ghosts).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ghosts {
+    /// Copies of converged Ritz values.
+    pub copies: usize,
+    /// Values that no eigenvalue belongs to.
+    pub spurious: usize,
 }
 
 /// How the Hessian-vector products of a snapshot went.

@@ -77,7 +77,7 @@ fn errors(model: fn(u64) -> Model, seed: u64, kind: Kind, difference: Difference
     for run in 0..3 {
         basis.clear();
         basis.next_row().unwrap().copy_(&start(run));
-        basis.commit();
+        basis.commit().unwrap();
         let lanczos = Lanczos { steps: 15, reorthogonalize: Reorthogonalize::Full };
         lanczos.run(&mut operator, &mut basis, &mut w).unwrap();
     }

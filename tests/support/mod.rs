@@ -96,6 +96,9 @@ fn probe(index: u64, n: f64, random: &mut Random) -> ProbeRecord {
         nodes,
         weights,
         breakdown: None,
+        orthogonality_defect: Some(3e-7),
+        reorthogonalized: steps,
+        ghosts: None,
     }
 }
 
