@@ -4,7 +4,7 @@ use crate::operator::finite_difference::{ProductRecord, Spent};
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Cost, HvpReport};
 
-pub(super) fn report(
+pub(crate) fn report(
     products: &[ProductRecord],
     redone: u64,
     noise: f64,

@@ -9,6 +9,7 @@ mod quadrature;
 mod snapshot;
 mod statistics;
 
+pub(crate) use estimate::{mean, of_means};
 pub use quadrature::quadrature;
 pub use snapshot::{Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved};
 pub use statistics::{PREDICTION_FACTOR, Statistics};

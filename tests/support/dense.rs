@@ -79,7 +79,11 @@ impl MatrixOperator {
         let n = matrix.size()[0];
         let theta = Tensor::zeros([n], (Kind::Double, Device::Cpu));
         let host = ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
-        let layout = Layout::new(&host, None).unwrap();
+        Self::with_layout(matrix, Layout::new(&host, None).unwrap())
+    }
+
+    /// The layout is that of a host in one process.
+    pub fn with_layout(matrix: &Tensor, layout: Layout) -> Self {
         Self { matrix: matrix.shallow_clone(), layout, failed: None }
     }
 
