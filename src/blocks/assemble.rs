@@ -76,6 +76,7 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
         off_diagonal_share: of_means(&samples, |[full, _, _, difference]| difference / full),
         draw_spread: spread(),
         gradient: (!gradient.is_empty()).then(|| AlongGradient {
+            draws: if plan.gradient_is_exact() { 0 } else { plan.vectors * plan.draws },
             relative_error: relative_error(&along_gradient),
             cosine: cosine(&along_gradient),
         }),

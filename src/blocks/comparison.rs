@@ -164,12 +164,13 @@ impl<'a> Comparer<'a> {
         Ok(sample)
     }
 
-    /// A product for each draw of signs, in groups: an unbiased sample from each group of at least two draws.
+    /// A product for each draw of signs: an unbiased sample from each of `groups` groups of at least two draws.
     pub(super) fn stochastic(
         &mut self,
         direction: Direction<'_>,
         length: f64,
-        groups: &[usize],
+        groups: usize,
+        draws: usize,
     ) -> Result<Vec<Sample>> {
         let full = self.full(direction, length)?;
         let mut local = Vec::new();
@@ -178,25 +179,24 @@ impl<'a> Comparer<'a> {
             let [squared] = self.or_default(squared);
             local.push(full.scale * full.scale * squared);
         }
-        let (mut draw, mut errors) = (0, Vec::new());
-        for &size in groups {
+        let mut errors = Vec::with_capacity(groups);
+        for number in 0..groups {
             let cleared = self.drawn.as_mut().map_or(Ok(()), |drawn| drawn.f_zero_().map(drop));
             self.or_default(cleared);
             let mut group = vec![[0.0; 4]; self.count];
             let mut error = 0.0;
-            for _ in 0..size {
-                let signs = direction.signs(draw, self.count);
-                draw += 1;
-                error += self.draw(direction, length, full.scale, &signs, &mut group)? / size as f64;
+            for draw in 0..draws {
+                let signs = direction.signs(number * draws + draw, self.count);
+                error += self.draw(direction, length, full.scale, &signs, &mut group)?;
             }
-            errors.push(error);
+            errors.push(error / draws as f64);
             local.extend(group.into_iter().flatten());
         }
         let reduced = self.operator.sum(COMPARING, local.len(), Ok(local))?;
         let (squares, rest) = reduced.split_at(self.count);
         let full_squared = squares.iter().sum();
-        let of_group = |((sums, &size), error): ((&[f64], &usize), f64)| {
-            let size = size as f64;
+        let size = draws as f64;
+        let of_group = |(sums, error): (&[f64], f64)| {
             let column = |k: usize, factor: f64| sums.chunks_exact(4).map(move |sums| factor * sums[k]);
             let along: Vec<f64> = column(1, size.recip()).collect();
             let square: Vec<f64> = column(2, 2.0 / (size * (size - 1.0))).collect();
@@ -211,8 +211,7 @@ impl<'a> Comparer<'a> {
                 drawn: Some(column(0, size.recip()).sum()),
             }
         };
-        let groups = rest.chunks_exact(4 * self.count).zip(groups).zip(errors);
-        Ok(groups.map(of_group).collect())
+        Ok(rest.chunks_exact(4 * self.count).zip(errors).map(of_group).collect())
     }
 
     /// One draw z = S H S v, added to those of its group. For each block ‖z‖², ⟨Hv, z⟩, ⟨z, the draws before it⟩

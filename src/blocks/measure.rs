@@ -49,7 +49,7 @@ pub fn measure(
         if plan.exact {
             vectors.push(comparer.exact(direction, n.sqrt(), &norms)?);
         } else {
-            vectors.extend(comparer.stochastic(direction, n.sqrt(), &[plan.draws])?);
+            vectors.extend(comparer.stochastic(direction, n.sqrt(), 1, plan.draws)?);
         }
     }
     let mut along = Vec::new();
@@ -60,10 +60,10 @@ pub fn measure(
             comparer.forget();
             let direction = Direction::Gradient { seed, gradient };
             let norms: Vec<f64> = norms.iter().map(|norm| norm / length).collect();
-            along = if plan.exact {
+            along = if plan.gradient_is_exact() {
                 vec![comparer.exact(direction, length, &norms)?]
             } else {
-                comparer.stochastic(direction, length, &pairs(plan.draws))?
+                comparer.stochastic(direction, length, plan.vectors, plan.draws)?
             };
         }
     }
@@ -81,15 +81,6 @@ pub fn measure(
     let steps: usize = spectra.iter().flatten().map(|run| run.alpha.len()).sum();
     let found = Found { vectors, gradient: along, spectra, hvps: compared + steps as u64 };
     Ok(assemble(found, partition, plan))
-}
-
-/// Draws in groups of two; an odd one goes to the last group.
-fn pairs(draws: usize) -> Vec<usize> {
-    let mut groups = vec![2; draws / 2];
-    if let Some(last) = groups.last_mut() {
-        *last += draws % 2;
-    }
-    groups
 }
 
 /// The measurement of a snapshot, while θ is on loan anyway.

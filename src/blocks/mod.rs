@@ -24,7 +24,8 @@
 //!
 //! and for each block tr P_b H P_b, ‖P_b H P_b‖_F and their shares. Standard errors are those of the jackknife over
 //! vectors. Along the gradient there is one vector: the exact method then has no error but that of its products; by
-//! the stochastic one its draws are taken in pairs, and the jackknife is over pairs.
+//! the stochastic one it is given as many draws as all other vectors together, in groups of `draws`, and the jackknife
+//! is over groups.
 //!
 //! The spectrum of a block is stochastic Lanczos quadrature on P_b H P_b from P_b v, v the first of the vectors.
 //!

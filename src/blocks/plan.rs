@@ -6,9 +6,11 @@ use std::fmt;
 
 /// What is measured, and with how many Hessian-vector products.
 ///
-/// With B blocks and K = B (exact) or K = `draws` (stochastic), each vector takes 1 + K products, the gradient as
-/// many, and the spectrum of a block of n_b parameters min(`spectrum_steps`, n_b). Where that is more than
-/// `max_hvps`, things are left out in this order, only as far as needed:
+/// With B blocks each vector takes 1 + B products by the exact method, 1 + `draws` by the stochastic one. The
+/// gradient is one vector, on which as many draws are spent as on all others together; where that is no less than
+/// B, it is compared along exactly by either method: 1 + min(B, `vectors` · `draws`) products. The spectrum of a
+/// block of n_b parameters takes min(`spectrum_steps`, n_b). Where all that is more than `max_hvps`, things are left
+/// out in this order, only as far as needed:
 /// 1. spectra, from the smallest block on;
 /// 2. the exact method, for the stochastic one, where that is cheaper;
 /// 3. vectors, down to one;
@@ -104,9 +106,18 @@ impl Plan {
     /// The products that it takes, each counted once.
     #[must_use]
     pub fn hvps(&self) -> u64 {
-        let each = 1 + if self.exact { self.spectrum_steps.len() } else { self.draws } as u64;
-        let vectors = self.vectors as u64 + u64::from(self.along_gradient);
-        vectors * each + self.spectrum_steps.iter().sum::<u64>()
+        let blocks = self.spectrum_steps.len();
+        let each = 1 + if self.exact { blocks } else { self.draws } as u64;
+        let drawn = self.vectors.saturating_mul(self.draws);
+        let gradient = 1 + if self.gradient_is_exact() { blocks } else { drawn } as u64;
+        let gradient = if self.along_gradient { gradient } else { 0 };
+        (self.vectors as u64).saturating_mul(each) + gradient + self.spectrum_steps.iter().sum::<u64>()
+    }
+
+    /// Whether each block takes a product of its own along the gradient.
+    #[must_use]
+    pub fn gradient_is_exact(&self) -> bool {
+        self.exact || self.spectrum_steps.len() <= self.vectors.saturating_mul(self.draws)
     }
 
     /// How many products may be taken again without exceeding `max_hvps`; `None`: any number.
@@ -152,7 +163,7 @@ mod tests {
         let config =
             BlocksConfig { vectors: 4, draws: 6, spectrum_steps: 5, method: Method::Exact, ..BlocksConfig::default() };
         let sizes = [100, 3, 50, 70, 90, 80, 60, 40, 30, 20];
-        // 5 · 11 + 9 · 5 + 3.
+        // 5 · 11 for vectors and gradient, 9 · 5 + 3 for spectra.
         assert_eq!(plan(&config, &sizes).hvps(), 103);
         assert!(plan(&config, &sizes).left_out.is_empty());
         let within = |most| plan(&BlocksConfig { max_hvps: Some(most), ..config.clone() }, &sizes);
@@ -163,9 +174,12 @@ mod tests {
         let none = within(55);
         assert_eq!((none.exact, none.vectors, none.hvps()), (true, 4, 55));
         let drawn = within(54);
-        assert_eq!((drawn.exact, drawn.vectors, drawn.hvps()), (false, 4, 35));
+        // Four draws for each vector are more than there are blocks: the gradient stays exact.
+        assert_eq!((drawn.exact, drawn.gradient_is_exact(), drawn.vectors, drawn.hvps()), (false, true, 4, 39));
         let vectors = within(30);
-        assert_eq!((vectors.vectors, vectors.along_gradient, vectors.hvps()), (3, true, 28));
+        assert_eq!((vectors.vectors, vectors.along_gradient, vectors.hvps()), (2, true, 25));
+        let last = within(14);
+        assert_eq!((last.vectors, last.gradient_is_exact(), last.hvps()), (1, false, 14));
         let one = within(10);
         assert_eq!((one.vectors, one.along_gradient, one.draws, one.hvps()), (1, false, 6, 7));
         let least = within(LEAST_HVPS);

@@ -44,9 +44,11 @@ pub struct BlockDiagonal {
 }
 
 /// The comparison along the gradient. By the exact method nothing in it is random, and it has no standard error;
-/// by the stochastic one its error is over pairs of draws.
+/// by the stochastic one its error is over groups of draws.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlongGradient {
+    /// Draws of signs; 0: it is exact.
+    pub draws: usize,
     /// ‖Hg − H_bd g‖ / ‖Hg‖.
     pub relative_error: Option<Estimate>,
     /// The cosine of Hg and H_bd g.
