@@ -90,7 +90,10 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
             })
             .collect(),
         predicted_error: largest(
-            vectors.iter().chain(&gradient).map(|sample| sample.error.iter().sum::<f64>() / sample.full.sqrt()),
+            vectors
+                .iter()
+                .chain(&gradient)
+                .map(|sample| sample.error.iter().sum::<f64>() / sample.full.sqrt()),
         ),
         hvps,
         products: HvpReport::default(),

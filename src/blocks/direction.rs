@@ -52,7 +52,8 @@ impl Direction<'_> {
             Self::Gradient { seed, .. } => (seed, GRADIENT),
         };
         let mut signs = vec![0.0; blocks];
-        RandomProbe::new(seed, SIGNS | vector << 32 | draw as u64, Distribution::Rademacher).fill(0, &mut signs);
+        RandomProbe::new(seed, SIGNS | vector << 32 | draw as u64, Distribution::Rademacher)
+            .fill(0, &mut signs);
         signs
     }
 }

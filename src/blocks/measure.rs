@@ -156,7 +156,10 @@ pub(crate) fn bytes(layout: &Layout, partition: &Partition, config: &ProbeConfig
 pub fn block_diagonal(host: &mut dyn Host, config: &ProbeConfig) -> Result<BlockDiagonal> {
     config.validate()?;
     if !config.blocks.is_on() {
-        return Err(Error::config("blocks.by", "names no blocks; set it to \"layer\", \"tensor\" or \"kind\""));
+        return Err(Error::config(
+            "blocks.by",
+            "names no blocks; set it to \"layer\", \"tensor\" or \"kind\"",
+        ));
     }
     let layout = Layout::new(host, config.slq.dtype)?;
     let partition = Partition::new(host, &layout, &config.blocks)?;

@@ -22,7 +22,11 @@ pub fn kind(name: &str) -> &'static str {
     const KINDS: [(&str, &[&str], &[&str]); 4] = [
         ("norms", &["norm"], &["ln", "ln_1", "ln_2", "ln_f"]),
         ("embedding", &["embed", "lm_head"], &["wte", "wpe", "head"]),
-        ("attention", &["attn", "attention"], &["q_proj", "k_proj", "v_proj", "o_proj", "q", "k", "v", "o", "qkv"]),
+        (
+            "attention",
+            &["attn", "attention"],
+            &["q_proj", "k_proj", "v_proj", "o_proj", "q", "k", "v", "o", "qkv"],
+        ),
         (
             "mlp",
             &["mlp", "ffn", "feed_forward", "expert"],

@@ -87,7 +87,8 @@ impl Partition {
 
     /// For each block the layout of vectors over its parameters alone.
     pub(super) fn layouts(&self, layout: &Layout) -> Vec<Layout> {
-        let of = |b: usize| layout.restricted(self.blocks[b].parameters, |shard| self.block_of(shard) == Some(b));
+        let of =
+            |b: usize| layout.restricted(self.blocks[b].parameters, |shard| self.block_of(shard) == Some(b));
         (0..self.blocks.len()).map(of).collect()
     }
 }
@@ -103,7 +104,9 @@ fn assign(config: &BlocksConfig, shards: &[Shard]) -> Result<(Vec<String>, Vec<u
             By::Layer => &shard.block,
             By::Tensor => &shard.name,
             By::Kind => kind(&shard.name),
-            By::None => by_patterns(config, &shard.name).map_or(OTHER, |(block, _)| &config.patterns[block].name),
+            By::None => {
+                by_patterns(config, &shard.name).map_or(OTHER, |(block, _)| &config.patterns[block].name)
+            }
         };
         numbers.push(names.iter().position(|known| known == name).unwrap_or_else(|| {
             names.push(name.to_owned());
@@ -201,7 +204,8 @@ mod tests {
     fn blocks_appear_in_the_order_of_their_first_parameters() {
         let by = |by| BlocksConfig { by, ..BlocksConfig::default() };
         let layers = partition(&MODEL, &by(By::Layer)).unwrap();
-        let expected = [("model.embed_tokens", 70), ("model.layers.0", 20), ("model.layers.1", 48), ("model.norm", 4)];
+        let expected =
+            [("model.embed_tokens", 70), ("model.layers.0", 20), ("model.layers.1", 48), ("model.norm", 4)];
         assert_eq!(shown(&layers), expected);
         let kinds = partition(&MODEL, &by(By::Kind)).unwrap();
         assert_eq!(shown(&kinds), [("embedding", 70), ("attention", 32), ("norms", 8), ("mlp", 32)]);

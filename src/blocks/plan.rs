@@ -160,8 +160,13 @@ mod tests {
 
     #[test]
     fn things_are_left_out_in_the_order_of_the_documentation() {
-        let config =
-            BlocksConfig { vectors: 4, draws: 6, spectrum_steps: 5, method: Method::Exact, ..BlocksConfig::default() };
+        let config = BlocksConfig {
+            vectors: 4,
+            draws: 6,
+            spectrum_steps: 5,
+            method: Method::Exact,
+            ..BlocksConfig::default()
+        };
         let sizes = [100, 3, 50, 70, 90, 80, 60, 40, 30, 20];
         // 5 · 11 for vectors and gradient, 9 · 5 + 3 for spectra.
         assert_eq!(plan(&config, &sizes).hvps(), 103);
@@ -175,7 +180,10 @@ mod tests {
         assert_eq!((none.exact, none.vectors, none.hvps()), (true, 4, 55));
         let drawn = within(54);
         // Four draws for each vector are more than there are blocks: the gradient stays exact.
-        assert_eq!((drawn.exact, drawn.gradient_is_exact(), drawn.vectors, drawn.hvps()), (false, true, 4, 39));
+        assert_eq!(
+            (drawn.exact, drawn.gradient_is_exact(), drawn.vectors, drawn.hvps()),
+            (false, true, 4, 39)
+        );
         let vectors = within(30);
         assert_eq!((vectors.vectors, vectors.along_gradient, vectors.hvps()), (2, true, 25));
         let last = within(14);

@@ -30,7 +30,11 @@ impl InBlock<'_> {
         for (of_whole, of_part) in self.blocks.segments(self.block).iter().zip(self.layout.segments()) {
             let mut whole = whole.f_narrow(0, of_whole.start, of_whole.len)?;
             let mut part = part.f_narrow(0, of_part.start, of_part.len)?;
-            if out { part.f_copy_(&whole)? } else { whole.f_copy_(&part)? };
+            if out {
+                part.f_copy_(&whole)?
+            } else {
+                whole.f_copy_(&part)?
+            };
         }
         Ok(())
     }
@@ -97,7 +101,8 @@ pub(super) fn spectra(
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
         let started = start(layout, reorthogonalize, steps, seed);
         let (mut basis, mut in_block) = agree(operator, started)?;
-        let mut restricted = InBlock { inner: &mut *operator, layout, blocks: &blocks, block, q: &q, w: &mut *w };
+        let mut restricted =
+            InBlock { inner: &mut *operator, layout, blocks: &blocks, block, q: &q, w: &mut *w };
         let lanczos = Lanczos { steps, reorthogonalize };
         // What the probe's own runs have learned stays with them.
         let mut memory = Vec::new();

@@ -103,11 +103,8 @@ pub(crate) fn snapshot(
         during: "its statistics",
     })?;
     let hvp = report(&products, redone, spent.noise, calibration.gradient_repeats);
-    let cost = Cost {
-        calibration_gradients,
-        basis_bytes,
-        ..cost(&spent, &ranks, started.elapsed().as_secs_f64())
-    };
+    let cost =
+        Cost { calibration_gradients, basis_bytes, ..cost(&spent, &ranks, started.elapsed().as_secs_f64()) };
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
