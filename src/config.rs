@@ -1,5 +1,6 @@
 //! What a user can set: one struct, read from TOML, validated before any training step.
 
+use crate::blocks::BlocksConfig;
 use crate::budget::BudgetConfig;
 use crate::error::{Error, Result};
 use crate::host::Precision;
@@ -38,6 +39,8 @@ pub struct ProbeConfig {
     pub slq: SlqConfig,
     /// Hessian-vector products.
     pub hvp: HvpConfig,
+    /// The block-diagonal part of the Hessian; off by default.
+    pub blocks: BlocksConfig,
     /// What a probe may cost.
     pub budget: BudgetConfig,
     /// How a long probe survives the end of its process.
@@ -317,6 +320,7 @@ impl ProbeConfig {
         self.schedule.validate()?;
         self.slq.validate()?;
         self.hvp.validate()?;
+        self.blocks.validate()?;
         self.budget.validate()?;
         if self.resume.every == Some(0) {
             return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));

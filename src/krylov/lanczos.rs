@@ -61,6 +61,13 @@ pub trait Operator {
     /// Keeps a local failure until the next [`sum`](Self::sum): a rank that stopped at once would leave
     /// the others waiting in it.
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>);
+
+    /// Puts what is remembered of the curvature along the vectors of another series (for each, ‖Hq‖ and the
+    /// parity ratio per unit of h) in the place of what is remembered of this one's, and the latter into `memory`.
+    /// An operator whose products do not depend on earlier ones has nothing to exchange.
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        let _ = memory;
+    }
 }
 
 /// The settings of a run.

@@ -58,6 +58,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         stable_rank: Some(estimate(2.6)),
         spectral_entropy: Some(estimate(3.0)),
         unresolved: Unresolved { floor: 1e-3, mass: estimate(0.75) },
+        block_diagonal: None,
         probes: vec![probe(0), probe(1)],
         hvp: HvpReport {
             forward: 5,

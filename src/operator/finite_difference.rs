@@ -63,6 +63,8 @@ pub struct FiniteDifference<'a, 'h> {
     /// η: the noise of one gradient that predictions count with.
     pub noise: f64,
     pub(super) last: Option<Curvature>,
+    /// How many more products may be computed again; `None`: any number.
+    may_redo: Option<u64>,
     /// The loss at θ₀.
     pub loss: f64,
     /// ‖∇L‖ at θ₀.
@@ -114,6 +116,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             range: StepRange::new(1.0, 1.0),
             noise: 0.0,
             last: None,
+            may_redo: None,
             loss: 0.0,
             gradient_norm: 0.0,
             parameter_norm: 0.0,
@@ -187,6 +190,21 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         self.calibration
     }
 
+    /// From now on, so many products at most are computed again.
+    pub(crate) fn limit_redone(&mut self, limit: Option<u64>) {
+        self.may_redo = limit;
+    }
+
+    /// g(θ₀), as an alias.
+    pub(crate) fn gradient_at_origin(&self) -> Tensor {
+        self.origin.tensor().shallow_clone()
+    }
+
+    /// η.
+    pub(crate) fn gradient_noise(&self) -> f64 {
+        self.noise
+    }
+
     /// Gradients computed so far.
     pub(crate) fn gradients(&self) -> u64 {
         self.guard.gradients
@@ -258,6 +276,11 @@ impl Operator for FiniteDifference<'_, '_> {
             let Some(better) = self.better(scheme, curvature, h, error, record.parity) else {
                 break;
             };
+            match &mut self.may_redo {
+                Some(0) => break,
+                Some(left) => *left -= 1,
+                None => {}
+            }
             ((scheme, h), known) = (better, Some(curvature));
             self.redone += 1;
             (measured, record, curvature, error) = self.attempt(q, target, scheme, h, known)?;
@@ -287,6 +310,11 @@ impl Operator for FiniteDifference<'_, '_> {
             let rank = self.ranks.rank();
             self.pending.get_or_insert(Error::Torch { rank, during, source });
         }
+    }
+
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        std::mem::swap(&mut self.calibration.curvature, memory);
+        self.last = None;
     }
 }
 

@@ -4,6 +4,7 @@ mod budget;
 mod callback;
 mod state;
 
+use crate::blocks::Partition;
 use crate::budget::Overhead;
 use crate::callback::Control;
 use crate::config::{Difference, OnError, ProbeConfig};
@@ -32,6 +33,7 @@ const FLUSH: Duration = Duration::from_secs(30);
 pub struct HessianProbe {
     config: ProbeConfig,
     layout: Option<Layout>,
+    partition: Option<Partition>,
     writer: Option<LogWriter>,
     interrupter: Interrupter,
     overhead: Overhead,
@@ -54,6 +56,7 @@ impl HessianProbe {
         Ok(Self {
             config,
             layout: None,
+            partition: None,
             writer: None,
             interrupter: Interrupter::default(),
             overhead: Overhead::default(),
@@ -142,6 +145,9 @@ impl HessianProbe {
             );
             return Err(Error::config("slq.steps", reason));
         }
+        if self.config.blocks.is_on() {
+            self.partition = Some(Partition::new(host, &layout, &self.config.blocks)?);
+        }
         let writer = if ranks.rank() == 0 { LogWriter::open(&self.config.log).map(Some) } else { Ok(None) };
         self.writer = ranks.agree(host, BEGINNING, writer)?;
         self.previous_tokens = host.progress().tokens.unwrap_or(0);
@@ -162,7 +168,13 @@ impl HessianProbe {
         }
     }
 
+    /// The blocks that the next probe measures.
+    fn blocks_due(&self) -> Option<&Partition> {
+        self.partition.as_ref().filter(|_| self.probes_taken.is_multiple_of(self.config.blocks.every))
+    }
+
     fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {
+        let partition = self.blocks_due().cloned();
         let mut attempt = || {
             let mut ranks = Ranks::new(host);
             if ranks.differs(host, AGREEING, step as f64)? {
@@ -173,7 +185,8 @@ impl HessianProbe {
             }
             let layout = self.layout.as_ref().filter(|layout| layout.matches(&host.shards()));
             let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
-            slq::snapshot(host, layout, &self.config, &mut self.calibration, &self.interrupter, step)
+            let (config, interrupter) = (&self.config, &self.interrupter);
+            slq::snapshot(host, layout, config, &mut self.calibration, interrupter, partition.as_ref(), step)
         };
         attempt().map_err(|source| Error::AtStep { step, source: Box::new(source) })
     }

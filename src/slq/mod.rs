@@ -3,6 +3,7 @@
 mod report;
 mod resume;
 
+use crate::blocks::{self, Partition};
 use crate::config::{BasisConfig, Distribution, ProbeConfig, Reorthogonalize, SlqConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -18,7 +19,8 @@ use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::{ShardedVector, number};
 use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature};
-use report::{cost, report};
+use report::cost;
+pub(crate) use report::report;
 use resume::Resume;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::{TchError, Tensor};
@@ -26,13 +28,14 @@ use tch::{TchError, Tensor};
 const STARTING: &str = "drawing a probe vector";
 
 /// Probes the host's Hessian. Collective; parameters, random state and live gradients are restored
-/// whatever happens.
+/// whatever happens. With `partition`, its blocks are measured, too.
 pub(crate) fn snapshot(
     host: &mut dyn Host,
     layout: &Layout,
     config: &ProbeConfig,
     calibration: &mut Calibration,
     interrupter: &Interrupter,
+    partition: Option<&Partition>,
     step: u64,
 ) -> Result<Snapshot> {
     let started = Instant::now();
@@ -83,11 +86,19 @@ pub(crate) fn snapshot(
             resume.next_run();
         }
     }
-    let gradients_before = resume.map_or(0, Resume::finish);
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
+    let mut basis_bytes = basis.bytes();
+    let mut block_diagonal = None;
+    if let Some(partition) = partition {
+        // Its memory is that of the blocks now.
+        drop((basis, direction));
+        basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
+        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w)?);
+    }
+    let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
     spent.gradients += gradients_before;
     let statistics = Statistics::new(&probes, layout.parameters()).ok_or(Error::NonFinite {
@@ -96,11 +107,8 @@ pub(crate) fn snapshot(
         during: "its statistics",
     })?;
     let hvp = report(&products, redone, spent.noise, calibration);
-    let cost = Cost {
-        calibration_gradients,
-        basis_bytes: basis.bytes(),
-        ..cost(&spent, &ranks, started.elapsed().as_secs_f64())
-    };
+    let cost =
+        Cost { calibration_gradients, basis_bytes, ..cost(&spent, &ranks, started.elapsed().as_secs_f64()) };
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
@@ -123,23 +131,32 @@ pub(crate) fn snapshot(
         stable_rank: statistics.stable_rank,
         spectral_entropy: statistics.spectral_entropy,
         unresolved: statistics.unresolved,
+        block_diagonal,
         probes,
         hvp,
         cost,
     })
 }
 
-/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis.
-pub(crate) fn bytes(host: &dyn Host, layout: &Layout, slq: &SlqConfig) -> u64 {
+/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis, or in
+/// its place what the blocks of `partition` take.
+pub(crate) fn bytes(
+    host: &dyn Host,
+    layout: &Layout,
+    config: &ProbeConfig,
+    partition: Option<&Partition>,
+) -> u64 {
     let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
     let live: u64 = host.live_gradients().iter().map(size).sum();
+    let slq = &config.slq;
     let entries = layout.local_len() as u64;
     let stored = stored_kind(layout.kind(), slq.basis).elt_size_in_bytes() as u64;
     // Vectors of another type, or elsewhere, come with the last two as they are.
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
-    parameters + live + (2 + recent) * layout.vector_bytes() + basis
+    let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
+    parameters + live + (2 + recent) * layout.vector_bytes() + basis.max(blocks)
 }
 
 /// The basis, and the one vector besides it.

@@ -5,7 +5,7 @@ use crate::operator::{Calibration, Scheme};
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Cost, HvpReport};
 
-pub(super) fn report(
+pub(crate) fn report(
     products: &[ProductRecord],
     redone: u64,
     noise: f64,

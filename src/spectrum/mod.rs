@@ -11,6 +11,7 @@ mod quadrature;
 mod snapshot;
 mod statistics;
 
+pub(crate) use estimate::{mean, of_means};
 pub use quadrature::quadrature;
 pub use snapshot::{
     Cost, Estimate, Extreme, Ghosts, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,

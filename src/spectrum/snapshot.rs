@@ -1,5 +1,6 @@
 //! The record of one probe.
 
+use crate::blocks::BlockDiagonal;
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Snapshot`]'s serialised form; raised when a field changes its meaning.
@@ -140,7 +141,7 @@ pub struct Cost {
     pub all_reduces: u64,
     /// `f64` values that they reduced.
     pub reduced_values: u64,
-    /// Bytes of the Lanczos basis on this rank.
+    /// Bytes of the Lanczos basis on this rank; of the vectors for block-diagonal fidelity, where they are more.
     pub basis_bytes: u64,
     /// Bytes of all other vectors of the probe on this rank.
     pub vector_bytes: u64,
@@ -195,6 +196,9 @@ pub struct Snapshot {
     pub spectral_entropy: Option<Estimate>,
     /// What the noise hides.
     pub unresolved: Unresolved,
+    /// How much of H is block-diagonal, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_diagonal: Option<BlockDiagonal>,
     /// The Lanczos runs.
     pub probes: Vec<ProbeRecord>,
     /// How the products went.

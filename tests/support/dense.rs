@@ -80,13 +80,17 @@ impl MatrixOperator {
         let n = matrix.size()[0];
         let theta = Tensor::zeros([n], (Kind::Double, Device::Cpu));
         let host = ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
-        let layout = Layout::new(&host, None).unwrap();
-        Self { matrix: matrix.shallow_clone(), layout, failed: None, noise: None }
+        Self::with_layout(matrix, Layout::new(&host, None).unwrap())
     }
 
     /// Products that are off by `share` of their norm in a random direction, and say so.
     pub fn with_noise(matrix: &Tensor, share: f64) -> Self {
         Self { noise: Some((share, super::models::Normal::new(99))), ..Self::new(matrix) }
+    }
+
+    /// The layout is that of a host in one process.
+    pub fn with_layout(matrix: &Tensor, layout: Layout) -> Self {
+        Self { matrix: matrix.shallow_clone(), layout, failed: None, noise: None }
     }
 
     /// A run from `start`, normalised here.

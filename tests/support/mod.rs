@@ -44,6 +44,7 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
         stable_rank: Some(estimate(1.44)),
         spectral_entropy: Some(estimate(5.9)),
         unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
+        block_diagonal: None,
         hvp: HvpReport {
             forward: 30,
             central: 10,
