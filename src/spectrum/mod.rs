@@ -3,17 +3,20 @@
 //! - [`quadrature()`]: nodes and weights from a run;
 //! - [`ghosts`]: copies of Ritz values in runs without reorthogonalisation, merged;
 //! - [`Statistics`]: what the quadratures of all probe vectors say about H;
+//! - [`regime`]: when a spectrum is not to be trusted;
 //! - [`Snapshot`]: the record of one probe.
 
 mod estimate;
 pub mod ghosts;
 mod quadrature;
+pub mod regime;
 mod snapshot;
 mod statistics;
 
 pub(crate) use estimate::{mean, of_means};
 pub use quadrature::quadrature;
 pub use snapshot::{
-    Cost, Estimate, Extreme, Ghosts, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
+    Cost, DeflatedValue, Estimate, Extreme, Ghosts, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot,
+    Unresolved,
 };
 pub use statistics::{PREDICTION_FACTOR, Statistics};
