@@ -5,6 +5,7 @@ use crate::budget::BudgetConfig;
 use crate::error::{Error, Result};
 use crate::host::Precision;
 use crate::schedule::ScheduleConfig;
+use crate::tracking::TrackConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ pub struct ProbeConfig {
     pub hvp: HvpConfig,
     /// The block-diagonal part of the Hessian; off by default.
     pub blocks: BlocksConfig,
+    /// The largest eigenvalue between full probes.
+    pub track: TrackConfig,
     /// What a probe may cost.
     pub budget: BudgetConfig,
     /// How a long probe survives the end of its process.
@@ -325,6 +328,7 @@ impl ProbeConfig {
         self.slq.validate()?;
         self.hvp.validate()?;
         self.blocks.validate()?;
+        self.track.validate()?;
         self.budget.validate()?;
         if self.resume.every == Some(0) {
             return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));

@@ -124,6 +124,7 @@ pub mod schedule;
 pub mod sharded;
 mod slq;
 pub mod spectrum;
+pub mod tracking;
 
 pub use callback::{Callback, Control};
 pub use config::{OnError, ProbeConfig};

@@ -21,7 +21,7 @@ pub enum Duration {
 }
 
 impl Duration {
-    fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         match self {
             Self::Steps(steps) => steps == 0,
             Self::Share(share) => share == 0.0,
@@ -149,6 +149,16 @@ impl ScheduleConfig {
 
     /// Checks that the loop tells what the durations refer to.
     pub(crate) fn validate_for(&self, progress: &Progress) -> Result<()> {
+        self.validate_in("schedule", progress)
+    }
+
+    /// A regular schedule without anything else.
+    pub(crate) fn regular(every: Option<Duration>) -> Self {
+        Self { every, ..Self::default() }
+    }
+
+    /// The same for a schedule of another section.
+    pub(crate) fn validate_in(&self, section: &str, progress: &Progress) -> Result<()> {
         let named = [("every", self.every), ("start", self.start), ("stop", self.stop)];
         let at = self.at.iter().map(|&duration| ("at", Some(duration)));
         for (key, duration) in named.into_iter().chain(at) {
@@ -161,7 +171,7 @@ impl ScheduleConfig {
                 "\"{}\" needs {missing}, which this loop does not tell",
                 duration.unwrap_or(Duration::Steps(0))
             );
-            return Err(Error::config(format!("schedule.{key}"), reason));
+            return Err(Error::config(format!("{section}.{key}"), reason));
         }
         Ok(())
     }

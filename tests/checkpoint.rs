@@ -62,6 +62,41 @@ fn a_probe_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
     assert_eq!(undisturbed.state_dict()["last_probed"], resumed.state_dict()["last_probed"]);
 }
 
+/// The vector that tracking starts from travels with the checkpoint.
+#[test]
+fn tracking_goes_on_from_its_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let (logs, checkpoint) = (directory.path().join("logs"), directory.path().join("step-5"));
+    std::fs::create_dir(&checkpoint).unwrap();
+    let toml = "[schedule]\nat = [0]\n[slq]\nsteps = 6\n[track]\nevery = 2\nproducts = 2";
+    let mut host = host();
+    let mut undisturbed = probe(&logs, toml);
+    for step in 0..6 {
+        undisturbed.on_step_end(step, &mut host).unwrap();
+    }
+    undisturbed.on_save_checkpoint(5, &checkpoint, &mut host).unwrap();
+    let mut resumed = probe(&directory.path().join("more"), toml);
+    resumed.on_load_checkpoint(&checkpoint, &mut host).unwrap();
+    let mut fresh = probe(&directory.path().join("fresh"), toml);
+    let [a, b, c] =
+        [&mut undisturbed, &mut resumed, &mut fresh].map(|probe| probe.track(6, &mut host).unwrap());
+    assert_eq!((a.lambda_max, a.overlap), (b.lambda_max, b.overlap), "the same bits");
+    assert_ne!(a.lambda_max, c.lambda_max);
+    // A part that is cut off is an error that names it and says what to do; so is one that is missing.
+    let part = checkpoint.join("hessian_probe/top.rank-0-of-1.safetensors");
+    let whole = std::fs::read(&part).unwrap();
+    for length in (0..whole.len()).step_by(97) {
+        std::fs::write(&part, &whole[..length]).unwrap();
+        let error = probe(&logs, toml).on_load_checkpoint(&checkpoint, &mut host).unwrap_err().to_string();
+        assert!(error.contains("top.rank-0-of-1") && error.contains("delete the directory"), "{error}");
+    }
+    std::fs::remove_file(&part).unwrap();
+    let error = probe(&logs, toml).on_load_checkpoint(&checkpoint, &mut host).unwrap_err().to_string();
+    assert!(error.contains("top.rank-0-of-1"), "{error}");
+    // A probe that tracks nothing does not ask for it.
+    probe(&logs, "[slq]\nsteps = 6").on_load_checkpoint(&checkpoint, &mut host).unwrap();
+}
+
 #[test]
 fn a_missing_state_is_a_fresh_start_and_a_broken_one_an_error_that_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,12 +6,16 @@
 //! - [`atomic`]: files that are whole or not there;
 //! - `envelope`: what says that they are whole;
 //! - [`sidecar`]: the state, its file and its format;
+//! - `vectors`: sharded vectors as files;
+//! - `top`: the vector of the largest eigenvalue;
 //! - `krylov`: a probe that is under way.
 
 pub mod atomic;
 mod envelope;
 pub(crate) mod krylov;
 pub mod sidecar;
+pub(crate) mod top;
+mod vectors;
 
 pub use sidecar::{Sidecar, SidecarError};
 

@@ -35,6 +35,9 @@ pub struct Sidecar {
     pub tokens: u64,
     /// What was learned of the gradient.
     pub calibration: Calibration,
+    /// How many ranks wrote the vector that tracking starts from, each its part; 0 where there is none.
+    #[serde(default)]
+    pub top_written_by: usize,
     /// A hash of the configuration but for where it logs: says whether it was changed.
     pub configuration: u64,
     /// The last snapshot.
@@ -148,8 +151,10 @@ mod tests {
                 asymmetry: Some(1e-6),
                 age: 2,
                 deflated_curvature: vec![(1.0, 2.0)],
+                tracked_curvature: vec![(3.0, 1e-3)],
                 curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
             },
+            top_written_by: 2,
             configuration: u64::MAX,
             latest: None,
         }

@@ -126,6 +126,7 @@ pub fn drop_orphans(records: Vec<Record>) -> Vec<Record> {
             kept.retain(|earlier| match earlier {
                 Record::Snapshot(snapshot) => snapshot.step < start_step,
                 Record::Skipped(skipped) => skipped.step < start_step,
+                Record::Tracked(tracked) => tracked.step < start_step,
                 Record::Session(_) => true,
             });
         }

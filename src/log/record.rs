@@ -1,6 +1,7 @@
 //! What is written: one of these a JSON line.
 
 use crate::spectrum::Snapshot;
+use crate::tracking::Tracked;
 use serde::{Deserialize, Serialize};
 
 /// A record of the log, tagged by `"record"` in its serialised form.
@@ -15,6 +16,8 @@ pub enum Record {
     Snapshot(Box<Snapshot>),
     /// A probe that was due and did not come about.
     Skipped(Skipped),
+    /// The largest eigenvalue between probes.
+    Tracked(Tracked),
 }
 
 /// The start of a session.

@@ -58,6 +58,26 @@ pub struct Calibration {
     pub curvature: Vec<(f64, f64)>,
     /// The same for runs with outliers deflated.
     pub deflated_curvature: Vec<(f64, f64)>,
+    /// The same for the short runs that track the largest eigenvalue.
+    pub tracked_curvature: Vec<(f64, f64)>,
+}
+
+impl Calibration {
+    /// Forgets what was learned of runs: after an error it may be out of order.
+    pub(crate) fn forget_runs(&mut self) {
+        self.curvature.clear();
+        self.deflated_curvature.clear();
+        self.tracked_curvature.clear();
+    }
+}
+
+/// What probes hand on to later ones.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    /// Of the gradient.
+    pub(crate) calibration: Calibration,
+    /// The unit Ritz vector of the largest eigenvalue, where it is tracked.
+    pub(crate) top: Option<Tensor>,
 }
 
 impl FiniteDifference<'_, '_> {

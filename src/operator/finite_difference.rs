@@ -207,9 +207,16 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
 
     /// From here on runs are those of the deflated operator, whose vectors meet another curvature; or the other
     /// way round.
-    pub(crate) fn swap_memory(&mut self) {
+    pub(crate) fn swap_deflated(&mut self) {
         let Calibration { curvature, deflated_curvature, .. } = &mut *self.calibration;
         std::mem::swap(curvature, deflated_curvature);
+        self.last = None;
+    }
+
+    /// The same for the runs that track an eigenvalue.
+    pub(crate) fn swap_tracked(&mut self) {
+        let Calibration { curvature, tracked_curvature, .. } = &mut *self.calibration;
+        std::mem::swap(curvature, tracked_curvature);
         self.last = None;
     }
 

@@ -21,5 +21,6 @@ pub mod scheme;
 pub mod step;
 
 pub use calibration::Calibration;
+pub(crate) use calibration::Learned;
 pub use finite_difference::{FiniteDifference, Start};
 pub use scheme::Scheme;

@@ -2,11 +2,12 @@
 
 use super::HessianProbe;
 use crate::callback::{Callback, Control};
-use crate::checkpoint::Sidecar;
+use crate::checkpoint::{Sidecar, top};
 use crate::config::OnError;
 use crate::error::{Error, Result};
 use crate::hash::{as_f64, fnv1a};
 use crate::host::Host;
+use crate::schedule::ScheduleConfig;
 use crate::sharded::ranks::Ranks;
 use serde::Deserialize;
 use std::path::Path;
@@ -28,8 +29,17 @@ impl Callback for HessianProbe {
         self.last_step = Some(step);
         let progress = host.progress();
         let due = self.config.schedule.is_due(step, &progress, self.previous_tokens);
+        let track = ScheduleConfig::regular(self.config.track.every);
+        let tracked = !due && track.is_due(step, &progress, self.previous_tokens);
         self.previous_tokens = progress.tokens.unwrap_or(0);
-        if due { self.scheduled(step, host) } else { Ok(Control::Continue) }
+        if due {
+            self.scheduled(step, host)
+        } else if tracked {
+            let taken = self.track(step, host).map(drop);
+            self.settle(step, taken)
+        } else {
+            Ok(Control::Continue)
+        }
     }
 
     /// Writes what the logs still hold. Communicates nothing.
@@ -74,8 +84,15 @@ impl Callback for HessianProbe {
         }
         let mut ranks = Ranks::new(host);
         let rank = ranks.rank();
-        let saved = if rank == 0 { self.sidecar(step).save(directory) } else { Ok(()) };
-        ranks.agree(host, SAVING, saved.map_err(|source| Error::Checkpoint { rank, source }))?;
+        let checkpoint = |source| Error::Checkpoint { rank, source };
+        // Vectors first: the state says that they are there.
+        let world_size = ranks.world_size();
+        let vector = self.layout.as_ref().zip(self.learned.top.as_ref());
+        let vector =
+            vector.map_or(Ok(()), |(layout, top)| top::save(directory, layout, top, rank, world_size));
+        ranks.agree(host, SAVING, vector.map_err(checkpoint))?;
+        let saved = if rank == 0 { self.sidecar(step, world_size).save(directory) } else { Ok(()) };
+        ranks.agree(host, SAVING, saved.map_err(checkpoint))?;
         Ok(control)
     }
 
@@ -95,7 +112,11 @@ impl Callback for HessianProbe {
             return Err(Error::State(reason));
         }
         match loaded {
-            Some(sidecar) => self.resume_from(sidecar),
+            Some(sidecar) => {
+                let written_by = sidecar.top_written_by;
+                self.resume_from(sidecar);
+                self.load_top(written_by, directory, host)?;
+            }
             None if rank == 0 => {
                 ::log::info!(target: "hessian_probe", "no probe state in {}; starting afresh", directory.display());
             }
@@ -104,9 +125,10 @@ impl Callback for HessianProbe {
         Ok(Control::Continue)
     }
 
-    /// The same state that a checkpoint holds, for loops that keep the states of callbacks themselves.
+    /// The same state that a checkpoint holds, but for the vector that tracking starts from, for loops that keep the
+    /// states of callbacks themselves.
     fn state_dict(&self) -> serde_json::Value {
-        serde_json::to_value(self.sidecar(self.last_step.unwrap_or(0))).unwrap_or_default()
+        serde_json::to_value(self.sidecar(self.last_step.unwrap_or(0), 0)).unwrap_or_default()
     }
 
     fn load_state_dict(&mut self, state: &serde_json::Value) -> Result<()> {

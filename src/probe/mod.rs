@@ -2,6 +2,7 @@
 
 mod budget;
 mod callback;
+mod measure;
 mod state;
 
 use crate::blocks::Partition;
@@ -13,10 +14,10 @@ use crate::hash::as_f64;
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::log::{LogWriter, Record, Session, Skipped};
-use crate::operator::Calibration;
+use crate::operator::Learned;
+use crate::schedule::ScheduleConfig;
 use crate::sharded::Layout;
 use crate::sharded::ranks::Ranks;
-use crate::slq;
 use crate::spectrum::{Estimate, Snapshot};
 use std::path::Path;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct HessianProbe {
     writer: Option<LogWriter>,
     interrupter: Interrupter,
     overhead: Overhead,
-    calibration: Calibration,
+    learned: Learned,
     session_open: bool,
     previous_tokens: u64,
     last_step: Option<u64>,
@@ -60,7 +61,7 @@ impl HessianProbe {
             writer: None,
             interrupter: Interrupter::default(),
             overhead: Overhead::default(),
-            calibration: Calibration::default(),
+            learned: Learned::default(),
             session_open: false,
             previous_tokens: 0,
             last_step: None,
@@ -131,6 +132,8 @@ impl HessianProbe {
         }
         let fits = self.config.schedule.validate_for(&host.progress());
         ranks.agree(host, BEGINNING, fits)?;
+        let tracks = ScheduleConfig::regular(self.config.track.every).validate_in("track", &host.progress());
+        ranks.agree(host, BEGINNING, tracks)?;
         let difference = self.config.hvp.difference;
         let offered = if difference == Difference::Exact && !host.offers_exact_hvp() {
             Err(Error::config(
@@ -178,32 +181,14 @@ impl HessianProbe {
         self.partition.as_ref().filter(|_| self.probes_taken.is_multiple_of(self.config.blocks.every))
     }
 
-    fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {
-        let partition = self.blocks_due().cloned();
-        let mut attempt = || {
-            let mut ranks = Ranks::new(host);
-            if ranks.differs(host, AGREEING, step as f64)? {
-                return Err(Error::config(
-                    "schedule",
-                    "ranks probe at different steps; do all of them call every method?",
-                ));
-            }
-            let layout = self.layout.as_ref().filter(|layout| layout.matches(&host.shards()));
-            let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
-            let (config, interrupter) = (&self.config, &self.interrupter);
-            slq::snapshot(host, layout, config, &mut self.calibration, interrupter, partition.as_ref(), step)
-        };
-        attempt().map_err(|source| {
-            // What was learned of a run that ended in the middle may be out of order.
-            self.calibration.curvature.clear();
-            self.calibration.deflated_curvature.clear();
-            Error::AtStep { step, source: Box::new(source) }
-        })
-    }
-
     /// A probe that is due: its failure is what the configuration makes of it.
     fn scheduled(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
         let taken = self.keep_to_budget(step, host).and_then(|()| self.probe(step, host).map(drop));
+        self.settle(step, taken)
+    }
+
+    /// What the configuration makes of a measurement that may have failed.
+    fn settle(&mut self, step: u64, taken: Result<()>) -> Result<Control> {
         let Err(error) = taken else { return Ok(Control::Continue) };
         self.record(Record::Skipped(Skipped { step, reason: error.to_string() }));
         if error.is_interruption() {
@@ -228,11 +213,6 @@ impl HessianProbe {
     fn flush(&self) -> Result<()> {
         self.writer.as_ref().map_or(Ok(()), |writer| writer.flush(FLUSH))
     }
-}
-
-fn changed(rank: usize) -> Error {
-    let reason = "the host's shards are not those of the start of training".into();
-    Error::Layout { rank, parameter: "*".into(), reason }
 }
 
 /// The line that a probe leaves in the program's log.

@@ -11,9 +11,10 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::basis::stored_kind;
 use crate::krylov::lanczos::{Operator, orthogonality_defect};
+use crate::krylov::tridiagonal::eigen;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::operator::finite_difference::FiniteDifference;
-use crate::operator::{Calibration, Start};
+use crate::operator::{Calibration, Learned, Start};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -37,11 +38,12 @@ pub(crate) fn snapshot(
     host: &mut dyn Host,
     layout: &Layout,
     config: &ProbeConfig,
-    calibration: &mut Calibration,
+    learned: &mut Learned,
     interrupter: &Interrupter,
     partition: Option<&Partition>,
     step: u64,
 ) -> Result<Snapshot> {
+    let Learned { calibration, top } = learned;
     let started = Instant::now();
     let mut ranks = Ranks::new(host);
     let tokens = host.probe_tokens();
@@ -71,12 +73,13 @@ pub(crate) fn snapshot(
         None => (Vec::new(), None),
     };
     let mut deflation = None;
+    let mut best = f64::NEG_INFINITY;
     if slq.deflate > 0 {
         begin(&mut operator, slq, 0, &mut basis)?;
         let run = lanczos.run(&mut operator, &mut basis, w)?;
         let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
         deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
-        operator.swap_memory();
+        operator.swap_deflated();
     }
     for index in probes.len() as u64..slq.probes as u64 {
         let mut state = match begun.take() {
@@ -98,6 +101,11 @@ pub(crate) fn snapshot(
             }
         }
         let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
+        let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
+        if config.track.every.is_some() && deflation.is_none() && highest > best {
+            best = highest;
+            keep_top(&mut operator, &state.run, &basis, w, top)?;
+        }
         probes.push(match &deflation {
             Some(deflation) => deflation.complete(record),
             None => record,
@@ -111,7 +119,7 @@ pub(crate) fn snapshot(
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
     if slq.deflate > 0 {
-        operator.swap_memory();
+        operator.swap_deflated();
     }
     let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
@@ -161,6 +169,37 @@ pub(crate) fn snapshot(
         hvp,
         cost,
     })
+}
+
+fn copy(w: &Tensor) -> Result<Tensor, TchError> {
+    let _no_grad = tch::no_grad_guard();
+    let mut copy = w.f_empty_like()?;
+    copy.f_copy_(w)?;
+    Ok(copy)
+}
+
+/// Keeps the Ritz vector of a run's largest value, where all vectors of the run are stored.
+fn keep_top(
+    operator: &mut FiniteDifference<'_, '_>,
+    run: &LanczosRun,
+    basis: &Basis,
+    w: &mut Tensor,
+    top: &mut Option<Tensor>,
+) -> Result<()> {
+    let m = run.alpha.len();
+    let all: Vec<usize> = (0..m).collect();
+    if basis.stored() < m {
+        return Ok(());
+    }
+    // T was decomposed before, without an error.
+    let Ok(eigen) = eigen(&run.alpha, &run.beta, &all) else { return Ok(()) };
+    let components: Vec<f64> = eigen.rows.iter().map(|row| row[m - 1]).collect();
+    let kept = basis.combination(&components, w).and_then(|()| copy(w));
+    match kept {
+        Ok(vector) => *top = Some(vector),
+        Err(error) => operator.defer(STARTING, Err(error)),
+    }
+    Ok(())
 }
 
 /// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis, or in

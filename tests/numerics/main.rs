@@ -15,3 +15,4 @@ mod lanczos;
 mod predictions;
 mod products;
 mod seeds;
+mod tracking;

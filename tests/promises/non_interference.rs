@@ -36,7 +36,7 @@ fn train(group: ProcessGroup, callbacks: &mut [&mut dyn Callback], dropout: bool
 
 fn probe(directory: &std::path::Path, slq: &str) -> HessianProbe {
     let toml = format!(
-        "on_error = \"stop\"\n[schedule]\nevery = 10\nat_end = true\n[slq]\n{slq}\n[log]\ndir = {:?}",
+        "on_error = \"stop\"\n[schedule]\nevery = 10\nat_end = true\n[slq]\n{slq}\n[track]\nevery = 4\n[log]\ndir = {:?}",
         directory.to_str().unwrap()
     );
     HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()

@@ -1,6 +1,7 @@
 //! The scalars of a snapshot: tag, meaning, value.
 
 use crate::spectrum::{Estimate, Extreme, Snapshot};
+use crate::tracking::Tracked;
 
 /// One value of one tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,6 +9,34 @@ pub(super) struct Scalar {
     pub(super) tag: String,
     pub(super) description: String,
     pub(super) value: f64,
+}
+
+/// The scalars of a tracked eigenvalue.
+pub(super) fn tracked(tracked: &Tracked) -> Vec<Scalar> {
+    let rows: [(&str, &str, Option<f64>); 6] = [
+        (
+            "track/lambda_max",
+            "The largest Ritz value of a few products from the last top vector; loss / parameter².",
+            Some(tracked.lambda_max.value),
+        ),
+        (
+            "track/lambda_max_residual",
+            "Within this distance lies an eigenvalue.",
+            Some(tracked.lambda_max.residual),
+        ),
+        ("track/overlap", "|⟨y, y′⟩| of successive top vectors.", tracked.overlap),
+        (
+            "track/gradient_overlap",
+            "|⟨y, ∇L⟩| / ‖∇L‖ of the top vector with the gradient.",
+            tracked.gradient_overlap,
+        ),
+        ("track/loss", "The probe loss.", Some(tracked.loss)),
+        ("track/seconds", "The wall time of tracking; s.", Some(tracked.seconds)),
+    ];
+    let scalar = |(tag, description, value): (&str, &str, Option<f64>)| {
+        value.map(|value| Scalar { tag: tag.into(), description: description.into(), value })
+    };
+    rows.into_iter().filter_map(scalar).collect()
 }
 
 /// Name or tag, meaning and unit, value.
@@ -32,7 +61,7 @@ const ESTIMATES: [Row<Option<Estimate>>; 9] = [
     ("unresolved_mass", "The share of eigenvalues that the noise hides.", |s| Some(s.unresolved.mass)),
 ];
 
-const PLAIN: [Row<Option<f64>>; 27] = [
+const PLAIN: [Row<Option<f64>>; 32] = [
     ("curvature/loss", "The probe loss.", |s| Some(s.loss)),
     ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
     ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
@@ -67,6 +96,19 @@ const PLAIN: [Row<Option<f64>>; 27] = [
     ("probe/step_max", "The largest finite-difference step h.", |s| Some(s.hvp.step_max)),
     ("probe/forward_products", "Products by forward differences.", |s| count(s.hvp.forward)),
     ("probe/central_products", "Products by central differences.", |s| count(s.hvp.central)),
+    ("probe/fourth_order_products", "Products by central differences of fourth order.", |s| {
+        count(s.hvp.central4)
+    }),
+    ("probe/exact_products", "Products by the host's own second derivative.", |s| count(s.hvp.exact)),
+    ("probe/asymmetry", "|uᵀHv − vᵀHu| / (‖Hu‖‖v‖) for two random vectors.", |s| {
+        s.hvp.asymmetry
+    }),
+    ("probe/orthogonality_defect", "max|QᵀQ − I| of the Lanczos vectors, the worst run.", |s| {
+        s.probes.iter().filter_map(|probe| probe.orthogonality_defect).reduce(f64::max)
+    }),
+    ("probe/warnings", "Warnings in the snapshot: above 0, read them before any number.", |s| {
+        count(s.warnings.len() as u64)
+    }),
     ("probe/redone", "Products computed again with a better step.", |s| count(s.hvp.redone)),
     ("probe/gradient_noise", "The norm of the noise of one gradient; loss / parameter.", |s| {
         Some(s.hvp.gradient_noise)

@@ -4,12 +4,13 @@ use super::event::{Data, Event, Value};
 use super::histogram::{Histogram, SymlogAxis};
 use super::layout;
 use super::record::frame;
-use super::scalars::scalars;
+use super::scalars::{self, Scalar, scalars};
 use crate::log::append_file::AppendFile;
 use crate::log::record::{Record, Session, Skipped};
 use crate::log::reopen::{self, Reopen};
 use crate::log::sink::Sink;
 use crate::spectrum::Snapshot;
+use crate::tracking::Tracked;
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
@@ -66,6 +67,7 @@ impl Reopen for TensorBoardSink {
         let (wall_time, step, events) = match record {
             Record::Session(session) => (now(), session.start_step, state.session(session)),
             Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)),
+            Record::Tracked(tracked) => (tracked.unix_time, tracked.step, state.tracked(tracked)),
             Record::Skipped(skipped) => (now(), skipped.step, state.skipped(skipped)),
         };
         let mut out = Vec::new();
@@ -128,6 +130,12 @@ impl State {
             values.extend([density, tall]);
         }
         vec![Event::Summary(values)]
+    }
+
+    fn tracked(&mut self, tracked: &Tracked) -> Vec<Event> {
+        let scalar =
+            |scalar: Scalar| self.value(&scalar.tag, &scalar.description, Data::Scalar(scalar.value as f32));
+        vec![Event::Summary(scalars::tracked(tracked).into_iter().map(scalar).collect())]
     }
 
     fn skipped(&mut self, skipped: &Skipped) -> Vec<Event> {

@@ -1,0 +1,75 @@
+//! One measurement on the host's loan: all ranks agree, then measure.
+
+use super::{AGREEING, HessianProbe};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::log::Record;
+use crate::sharded::Layout;
+use crate::sharded::ranks::Ranks;
+use crate::slq;
+use crate::spectrum::Snapshot;
+use crate::tracking::{self, Tracked};
+
+impl HessianProbe {
+    /// Measures the largest eigenvalue now, by a few products from the last top vector, and logs it. Collective.
+    ///
+    /// # Errors
+    /// When a product fails on any rank; parameters are restored.
+    pub fn track(&mut self, step: u64, host: &mut dyn Host) -> Result<Tracked> {
+        self.make_ready(host)?;
+        self.open_session(step, host);
+        let tracked = self.agreed(step, host, |probe, layout, host| {
+            let Self { config, learned, interrupter, .. } = probe;
+            tracking::track(host, layout, config, learned, interrupter, step)
+        })?;
+        self.record(Record::Tracked(tracked.clone()));
+        ::log::debug!(
+            target: "hessian_probe",
+            "step {step}: tracked λ_max {:.4e} ± {:.1e}, {} gradients in {:.2} s",
+            tracked.lambda_max.value,
+            tracked.lambda_max.residual,
+            tracked.gradients,
+            tracked.seconds
+        );
+        Ok(tracked)
+    }
+
+    pub(super) fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {
+        let partition = self.blocks_due().cloned();
+        self.agreed(step, host, |probe, layout, host| {
+            let Self { config, learned, interrupter, .. } = probe;
+            slq::snapshot(host, layout, config, learned, interrupter, partition.as_ref(), step)
+        })
+    }
+
+    /// Runs a measurement once all ranks have said that they mean the same step and the same shards.
+    fn agreed<T>(
+        &mut self,
+        step: u64,
+        host: &mut dyn Host,
+        measure: impl FnOnce(&mut Self, &Layout, &mut dyn Host) -> Result<T>,
+    ) -> Result<T> {
+        let attempt = |probe: &mut Self| {
+            let mut ranks = Ranks::new(host);
+            if ranks.differs(host, AGREEING, step as f64)? {
+                return Err(Error::config(
+                    "schedule",
+                    "ranks probe at different steps; do all of them call every method?",
+                ));
+            }
+            let layout = probe.layout.clone().filter(|layout| layout.matches(&host.shards()));
+            let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
+            measure(probe, &layout, host)
+        };
+        attempt(self).map_err(|source| {
+            // What was learned of a run that ended in the middle may be out of order.
+            self.learned.calibration.forget_runs();
+            Error::AtStep { step, source: Box::new(source) }
+        })
+    }
+}
+
+fn changed(rank: usize) -> Error {
+    let reason = "the host's shards are not those of the start of training".into();
+    Error::Layout { rank, parameter: "*".into(), reason }
+}
