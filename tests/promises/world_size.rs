@@ -1,7 +1,8 @@
 //! The same model on 1, 2 and 4 ranks: the same T up to rounding.
 
 use crate::common::{config, on_ranks_with, text};
-use hessian_probe::spectrum::Snapshot;
+use hessian_probe::blocks::BlockDiagonal;
+use hessian_probe::spectrum::{Estimate, Snapshot};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{Dtype, Trainer};
@@ -74,6 +75,61 @@ fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
                 }
             }
             close(one.loss, other.loss, 1e-12 * one.loss, "loss");
+        }
+    }
+}
+
+/// Blocks of which a rank owns little or nothing, by either method and with spectra.
+#[test]
+fn block_diagonal_fidelity_is_the_same_on_1_2_and_4_ranks() {
+    const BLOCKS: [&str; 2] = ["by = \"layer\"", "by = \"tensor\"\ndraws = 3"];
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
+        trainer.probe_on_validation(8).unwrap();
+        let found = BLOCKS.map(|blocks| {
+            let toml = format!(
+                "[hvp]\ndifference = \"central\"\n[blocks]\n{blocks}\nvectors = 3\nspectrum_steps = 4"
+            );
+            let config = ProbeConfig::from_toml_str(&toml).unwrap();
+            hessian_probe::blocks::block_diagonal(&mut trainer, &config).unwrap()
+        });
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("blocks-{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
+        }
+    });
+    if is_launched() {
+        return;
+    }
+    let [one, two, four] = WORLD_SIZES.map(|world_size| -> [BlockDiagonal; 2] {
+        let path = directory.path().join(format!("blocks-{world_size}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    assert_eq!((one[0].method.as_str(), one[1].method.as_str()), ("exact", "stochastic"));
+    for (one, other) in one.iter().zip(&two).chain(one.iter().zip(&four)) {
+        let estimate = |a: Option<Estimate>, b: Option<Estimate>, scale: f64, what: &str| {
+            let (a, b) = (a.unwrap(), b.unwrap());
+            close(a.mean, b.mean, 1e-6 * scale, what);
+            close(a.standard_error.unwrap_or(0.0), b.standard_error.unwrap_or(0.0), 1e-5 * scale, what);
+        };
+        estimate(one.relative_error, other.relative_error, 1.0, "relative error");
+        estimate(one.cosine, other.cosine, 1.0, "cosine");
+        estimate(one.off_diagonal_share, other.off_diagonal_share, 1.0, "off-diagonal share");
+        let (along, there) = (one.gradient.unwrap(), other.gradient.unwrap());
+        estimate(along.relative_error, there.relative_error, 1.0, "relative error along the gradient");
+        assert_eq!((one.hvps, one.blocks.len()), (other.hvps, other.blocks.len()));
+        let scale =
+            one.blocks.iter().filter_map(|block| Some(block.frobenius_norm?.mean)).fold(0.0, f64::max);
+        for (a, b) in one.blocks.iter().zip(&other.blocks) {
+            assert_eq!((&a.name, a.parameters), (&b.name, b.parameters));
+            estimate(Some(a.trace), Some(b.trace), 10.0 * scale, &a.name);
+            estimate(a.share, b.share, 1.0, &a.name);
+            close(a.lambda_max.unwrap().value, b.lambda_max.unwrap().value, 1e-6 * scale, &a.name);
+            close(a.lambda_min.unwrap().value, b.lambda_min.unwrap().value, 1e-6 * scale, &a.name);
         }
     }
 }
