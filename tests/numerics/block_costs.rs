@@ -79,13 +79,16 @@ fn a_gradient_that_fails_while_blocks_are_measured_restores_parameters_bit_for_b
         "on_error = \"stop\"\n[slq]\nsteps = 3\n[blocks]\nby = \"layer\"\nvectors = 1\nspectrum_steps = 2";
     let total = snapshots(mlp(1), toml, 1)[0].1;
     let without = snapshots(mlp(1), "[slq]\nsteps = 3", 1)[0].1;
+    let mut failed = 0;
     for at in without + 1..=total {
         let mut host = ClosureHost::new(mlp(1), Kind::Float);
         let before = host.flat();
         host.hook =
             Some(Box::new(move |call, _| if call == at { Err("out of memory".into()) } else { Ok(()) }));
         let mut probe = HessianProbe::new(config(toml)).unwrap();
+        // In f32 a few gradients more or less are taken.
         if let Err(error) = probe.probe(0, &mut host) {
+            failed += 1;
             assert!(error.to_string().contains("out of memory"), "{error}");
         }
         assert_eq!(host.flat(), before, "at gradient {at}");
@@ -93,6 +96,7 @@ fn a_gradient_that_fails_while_blocks_are_measured_restores_parameters_bit_for_b
         host.hook = None;
         probe.probe(1, &mut host).unwrap();
     }
+    assert!(failed > 10, "{failed}");
 }
 
 #[test]

@@ -160,6 +160,43 @@ fn the_exact_comparison_agrees_with_the_dense_hessian_along_the_same_vectors() {
     }
 }
 
+/// In f32 and with one gradient a product wherever that seems enough: what is told of the errors is right.
+#[test]
+fn predicted_errors_cover_what_differences_do_to_the_comparison() {
+    let mut host = ClosureHost::new(transformer(5), Kind::Float);
+    let mut exact = ClosureHost::at_the_same_parameters(transformer(5), &host);
+    let h = exact.dense_hessian();
+    let layout = Layout::new(&exact, None).unwrap();
+    for method in ["exact", "stochastic"] {
+        let toml =
+            format!("[blocks]\nby = \"layer\"\nmethod = \"{method}\"\nvectors = 3\nspectrum_steps = 0");
+        let (found, config) = found(&mut host, &toml);
+        let partition = partition(&exact, &config.blocks);
+        let dense = Dense::of(h.shallow_clone(), &mut exact, &partition);
+        // The same vectors and signs on the exact operator.
+        let mut operator = MatrixOperator::with_layout(&h, layout.clone());
+        let mut w = dense.gradient.zeros_like();
+        let plan = Plan::new(&config.blocks, &partition);
+        let expected =
+            measure(&mut operator, &partition, plan, &config.slq, Some(&dense.gradient), &mut w).unwrap();
+        let mean = |estimate: Option<Estimate>| estimate.unwrap().mean;
+        let off = (mean(found.relative_error) - mean(expected.relative_error)).abs();
+        assert!(off <= found.predicted_error, "{method}: {off} for {}", found.predicted_error);
+        assert!(found.predicted_error < 0.01, "and of some use: {}", found.predicted_error);
+        assert!(found.products.forward > 0, "one gradient a product");
+        for (block, exact) in found.blocks.iter().zip(&expected.blocks) {
+            let (norm, exact) = (mean(block.frobenius_norm), mean(exact.frobenius_norm));
+            let off = (norm - exact).abs() / exact;
+            assert!(
+                off <= block.predicted_error,
+                "{method}, {}: {off} for {}",
+                block.name,
+                block.predicted_error
+            );
+        }
+    }
+}
+
 #[test]
 fn as_many_steps_as_a_block_has_parameters_give_its_dense_spectrum() {
     let mut host = ClosureHost::new(transformer(5), Kind::Double);
