@@ -100,6 +100,27 @@ fn a_gradient_that_fails_while_blocks_are_measured_restores_parameters_bit_for_b
 }
 
 #[test]
+fn a_probe_cut_off_among_its_blocks_goes_on_without_its_lanczos_steps_being_taken_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "[slq]\nsteps = 12\nprobes = 2\n[blocks]\nby = \"layer\"\nvectors = 1\nspectrum_steps = 0\n\
+         [resume]\nevery = 1\ndir = {:?}",
+        directory.path().to_str().unwrap()
+    );
+    let (whole, total) = snapshots(mlp(4), &toml, 1).remove(0);
+    let mut host = ClosureHost::new(mlp(4), Kind::Double);
+    host.hook = Some(Box::new(move |call, _| if call == total { Err("the end".into()) } else { Ok(()) }));
+    HessianProbe::new(config(&toml)).unwrap().probe(0, &mut host).unwrap_err();
+    host.hook = None;
+    let mut resumed = HessianProbe::new(config(&toml)).unwrap();
+    let found = resumed.probe(0, &mut host).unwrap();
+    assert_eq!(found.probes, whole.probes);
+    assert_eq!(found.block_diagonal, whole.block_diagonal);
+    let again = host.calls - total;
+    assert!(again < total / 2, "{again} of {total} gradients");
+}
+
+#[test]
 fn a_budget_of_memory_counts_the_vectors_of_blocks() {
     // Without a basis to speak of, the three vectors of the stochastic method are what takes the memory.
     let slq = "[schedule]\nevery = 1\n[slq]\nsteps = 3\nreorthogonalize = \"none\"\n";
