@@ -113,7 +113,12 @@ pub(super) fn snapshot_with_blocks(step: u64) -> Snapshot {
         cosine: estimate(0.875),
         off_diagonal_share: estimate(0.25),
         draw_spread: None,
-        gradient: Some(AlongGradient { draws: 0, relative_error: estimate(0.125), cosine: estimate(0.75) }),
+        gradient: Some(AlongGradient {
+            draws: 0,
+            relative_error: estimate(0.125),
+            cosine: estimate(0.75),
+            predicted_error: 1e-3,
+        }),
         blocks: vec![block("layers.0", 20.0), block("layers.1", 40.0)],
         comparisons: vec![Comparison { product_squared: 4.0, inner_product: 3.0, block_squared: 3.0 }],
         predicted_error: 1e-3,

@@ -99,7 +99,12 @@ pub fn block_diagonal() -> BlockDiagonal {
         cosine: estimate(0.93),
         off_diagonal_share: estimate(0.0961),
         draw_spread: Some(0.4),
-        gradient: Some(AlongGradient { draws: 0, relative_error: estimate(0.2), cosine: estimate(0.97) }),
+        gradient: Some(AlongGradient {
+            draws: 0,
+            relative_error: estimate(0.2),
+            cosine: estimate(0.97),
+            predicted_error: 1e-3,
+        }),
         blocks: vec![block("layers.0", 40.0), block("other things", 60.0)],
         comparisons: vec![Comparison { product_squared: 4.0, inner_product: 3.5, block_squared: 3.6 }; 4],
         predicted_error: 2e-3,

@@ -43,7 +43,7 @@ pub(super) fn block_scalars(all: &mut Vec<Scalar>, blocks: &BlockDiagonal) {
     };
     plain(
         "predicted_error",
-        "The largest predicted error of Hv and H_bd v together, relative to ‖Hv‖.",
+        "By how much errors of the products are predicted to change the relative error at most.",
         blocks.predicted_error,
     );
     plain("hvps", "Hessian-vector products for block-diagonal fidelity.", blocks.hvps as f64);

@@ -67,7 +67,7 @@
 //! | `blocks/cosine` | cosine of Hv and H_bd v over random v | 1 |
 //! | `blocks/off_diagonal_share` | ‖H − H_bd‖_F² / ‖H‖_F² | 1 |
 //! | `blocks/gradient/relative_error`, `blocks/gradient/cosine` | the same along the gradient | 1 |
-//! | `blocks/predicted_error` | predicted error of the products behind them, relative to ‖Hv‖ | 1 |
+//! | `blocks/predicted_error` | what errors of the products are predicted to change `relative_error` by | 1 |
 //! | `blocks/draw_spread` | how far one draw of signs is from their mean, relative to that | 1 |
 //! | `blocks/hvps` | Hessian-vector products that it took | products |
 //! | `blocks/BLOCK/trace` | trace of the diagonal block | loss / parameter² |
