@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::Operator;
-use crate::operator::{Calibration, FiniteDifference};
+use crate::operator::{Calibration, FiniteDifference, Start};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -99,8 +99,7 @@ pub(crate) fn on_loan(
     let (products, redone) = (std::mem::replace(&mut operator.products, before.0), operator.redone);
     operator.redone = before.1;
     operator.limit_redone(None);
-    let repeats = operator.calibration().gradient_repeats;
-    let products = report(&products, redone - before.1, operator.gradient_noise(), repeats);
+    let products = report(&products, redone - before.1, operator.gradient_noise(), operator.calibration());
     measured.map(|measured| BlockDiagonal { products, ..measured })
 }
 
@@ -169,8 +168,9 @@ pub fn block_diagonal(host: &mut dyn Host, config: &ProbeConfig) -> Result<Block
     let vectors = vectors.map_err(|source| Error::Torch { rank, during: STARTING, source });
     let (direction, mut w) = ranks.agree(host, STARTING, vectors)?;
     let (mut calibration, never) = (Calibration::default(), Interrupter::default());
+    let start = Start { vector: &direction, spare: None };
     let mut operator =
-        FiniteDifference::new(host, &layout, &config.hvp, &mut calibration, &never, &direction, &mut w)?;
+        FiniteDifference::new(host, &layout, &config.hvp, &mut calibration, &never, start, &mut w)?;
     drop(direction);
     let found = on_loan(&mut operator, &partition, config, &mut w)?;
     operator.finish()?;

@@ -132,6 +132,6 @@ fn start(
     let row = basis.next_row()?;
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(seed, 0, Distribution::Rademacher).write(layout, scale, &row)?;
-    basis.commit();
+    basis.commit()?;
     Ok((basis, ShardedVector::zeros(layout)?.into_tensor()))
 }

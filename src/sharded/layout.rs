@@ -245,7 +245,7 @@ impl Layout {
 }
 
 /// Half the distance from 1 to the next number of that type.
-fn unit_roundoff(kind: Kind) -> Option<f64> {
+pub(crate) fn unit_roundoff(kind: Kind) -> Option<f64> {
     match kind {
         Kind::Double => Some(f64::EPSILON / 2.0),
         Kind::Float => Some(f64::from(f32::EPSILON) / 2.0),

@@ -9,6 +9,7 @@ mod models;
 
 mod block_costs;
 mod blocks;
+mod deflation;
 mod degenerate;
 mod density;
 mod lanczos;
