@@ -46,6 +46,7 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
         spectral_entropy: Some(estimate(5.9)),
         unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
         block_diagonal: None,
+        warnings: vec!["a warning".into()],
         hvp: HvpReport {
             forward: 30,
             central: 10,
@@ -140,6 +141,7 @@ fn probe(index: u64, n: f64, random: &mut Random) -> ProbeRecord {
         orthogonality_defect: Some(3e-7),
         reorthogonalized: steps,
         ghosts: None,
+        deflated: Vec::new(),
     }
 }
 
