@@ -28,6 +28,24 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[budget]\nmax_overhead = -0.1", "budget.max_overhead", "positive"),
         ("[budget]\nmax_memory = \"lots\"", "lots", "number of bytes"),
         ("[resume]\nevery = 0", "resume.every", "at least 1"),
+        ("[blocks]\nby = \"head\"", "head", "unknown variant"),
+        ("[blocks]\nsize = 3", "size", "unknown field"),
+        ("[blocks]\nvectors = 0", "blocks.vectors", "at least 1"),
+        ("[blocks]\ndraws = 1", "blocks.draws", "at least 2"),
+        ("[blocks]\nevery = 0", "blocks.every", "at least 1"),
+        ("[blocks]\nmax_hvps = 2", "blocks.max_hvps", "smallest plan"),
+        (
+            "[blocks]\nby = \"layer\"\npatterns = [{ name = \"a\", patterns = [\"*\"] }]",
+            "blocks.patterns",
+            "only one of the two",
+        ),
+        ("[blocks]\npatterns = [{ name = \"a\", patterns = [] }]", "blocks.patterns", "no patterns"),
+        ("[blocks]\npatterns = [{ name = \"\", patterns = [\"*\"] }]", "blocks.patterns", "needs a name"),
+        (
+            "[blocks]\npatterns = [{ name = \"a\", patterns = [\"x\"] }, { name = \"a\", patterns = [\"y\"] }]",
+            "blocks.patterns",
+            "two blocks",
+        ),
         ("[log]\nqueue = 0", "log.queue", "at least 1"),
         ("[log]\ndir = \"\"", "log.dir", "directory"),
         // What TOML itself refuses: the message shows the line.
@@ -65,6 +83,9 @@ fn a_configuration_reads_back_from_its_own_toml() {
         "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nat = [3, \"1e6tok\"]\nat_end = true\n\
          [slq]\nreorthogonalize = { window = 4 }\ndistribution = \"gaussian\"\ndtype = \"f64\"\n\
          [hvp]\ndifference = \"forward\"\nstep_size = { relative = 1e-6 }\n[log]\ndir = \"x\"\nqueue = 3",
+        "[blocks]\nby = \"kind\"\nmethod = \"stochastic\"\nmax_hvps = 40\nevery = 3",
+        "[blocks]\nvectors = 2\n[[blocks.patterns]]\nname = \"a\"\npatterns = [\"*.q\", \"*.k\"]\n\
+         [[blocks.patterns]]\nname = \"b\"\npatterns = [\"*\"]\n[budget]\nmax_overhead = 0.5",
     ] {
         let config = ProbeConfig::from_toml_str(toml).unwrap();
         assert_eq!(ProbeConfig::from_toml_str(&config.to_toml()).unwrap(), config);
@@ -86,6 +107,12 @@ fn what_depends_on_the_model_is_checked_before_the_first_step_and_computes_nothi
     assert!(error.contains("slq.steps") && error.contains(&format!("{n} parameters")), "{error}");
     assert_eq!(host.calls, 0);
     begin(&format!("[slq]\nsteps = {n}{SILENT}")).0.unwrap();
+
+    let pattern = "[blocks]\npatterns = [{ name = \"outer\", patterns = [\"output.*\", \"outer.*\"] }]";
+    let (result, host) = begin(&format!("{pattern}{SILENT}"));
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("blocks.patterns") && error.contains("`outer.*`"), "{error}");
+    assert_eq!(host.calls, 0);
 
     let (result, _) = begin(&format!("[schedule]\nevery = \"0.1dur\"{SILENT}"));
     let error = result.unwrap_err().to_string();

@@ -56,6 +56,12 @@ fn snapshot(step: u64) -> Record {
     Record::Snapshot(Box::new(support::snapshot(step, PARAMETERS, 3)))
 }
 
+fn with_blocks(step: u64) -> Record {
+    let mut snapshot = support::snapshot(step, PARAMETERS, 3);
+    snapshot.block_diagonal = Some(support::block_diagonal());
+    Record::Snapshot(Box::new(snapshot))
+}
+
 fn skipped(step: u64) -> Record {
     Record::Skipped(Skipped { step, reason: format!("the loss at step {step} is `NaN`") })
 }
@@ -129,6 +135,48 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/reduced_values", s.cost.reduced_values as f64);
     put("probe/basis_bytes", s.cost.basis_bytes as f64);
     put("probe/vector_bytes", s.cost.vector_bytes as f64);
+    if let Some(blocks) = &s.block_diagonal {
+        let gradient = blocks.gradient.unwrap();
+        for (name, e) in [
+            ("relative_error", blocks.relative_error),
+            ("cosine", blocks.cosine),
+            ("off_diagonal_share", blocks.off_diagonal_share),
+            ("gradient/relative_error", gradient.relative_error),
+            ("gradient/cosine", gradient.cosine),
+        ] {
+            let Some(e) = e else { continue };
+            put(&format!("blocks/{name}"), e.mean);
+            if let Some(error) = e.standard_error {
+                put(&format!("blocks_error/{name}"), error);
+            }
+            put(&format!("blocks_band/{name}/lower"), e.mean - e.standard_error.unwrap_or(0.0));
+            put(&format!("blocks_band/{name}/upper"), e.mean + e.standard_error.unwrap_or(0.0));
+        }
+        put("blocks/predicted_error", blocks.predicted_error);
+        put("blocks/hvps", blocks.hvps as f64);
+        if let Some(spread) = blocks.draw_spread {
+            put("blocks/draw_spread", spread);
+        }
+        for block in &blocks.blocks {
+            for (what, e) in [
+                ("trace", Some(block.trace)),
+                ("frobenius_norm", block.frobenius_norm),
+                ("share", block.share),
+                ("trace_share", block.trace_share),
+            ] {
+                let Some(e) = e else { continue };
+                put(&format!("blocks/{}/{what}", block.name), e.mean);
+                if let Some(error) = e.standard_error {
+                    put(&format!("blocks_error/{}/{what}", block.name), error);
+                }
+            }
+            for (what, e) in [("lambda_max", block.lambda_max), ("lambda_min", block.lambda_min)] {
+                let Some(e) = e else { continue };
+                put(&format!("blocks/{}/{what}", block.name), e.value);
+                put(&format!("blocks_error/{}/{what}", block.name), e.residual);
+            }
+        }
+    }
     all.retain(|_, value| (*value as f32).is_finite());
     all
 }
@@ -165,8 +213,15 @@ fn tensorboard_reads_every_record_and_every_value() {
     odd.tokens = None;
     odd.hvp.parity_worst = 1e300;
     odd.hvp.gradient_repeats = Some(false);
+    let mut blocks = support::block_diagonal();
+    blocks.cosine = None;
+    blocks.draw_spread = None;
+    blocks.blocks[0].share = None;
+    blocks.blocks[1].trace.standard_error = None;
+    blocks.blocks[1].lambda_max = None;
+    odd.block_diagonal = Some(blocks);
     let records =
-        [session(0), snapshot(0), snapshot(10), skipped(20), Record::Snapshot(Box::new(odd)), skipped(40)];
+        [session(0), with_blocks(0), snapshot(10), skipped(20), Record::Snapshot(Box::new(odd)), skipped(40)];
     write(dir.path(), &records);
 
     let read = read_events(dir.path());
@@ -306,6 +361,37 @@ fn tensorboard_draws_the_layout_and_shows_the_configuration() {
         match tag.strip_prefix('^').and_then(|tag| tag.strip_suffix('$')) {
             Some(tag) => assert_eq!(*found, serde_json::json!([tag])),
             None => assert!(found.as_array().unwrap().contains(&tag.as_str().into()), "{tag}: {found}"),
+        }
+    }
+}
+
+#[test]
+fn tensorboard_draws_the_charts_of_blocks_where_they_are_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ProbeConfig::from_toml_str("[blocks]\nby = \"layer\"").unwrap().to_toml();
+    let session = Record::Session(Session { start_step: 0, world_size: 2, parameters: PARAMETERS, config });
+    write(dir.path(), &[session, with_blocks(0)]);
+    let read = read_events(dir.path());
+    let values = read["files"][0]["events"][2]["values"].as_array().unwrap();
+    let layout = value(values, "custom_scalars__config__")["value"].as_array().unwrap();
+    let titles: Vec<&str> = layout.iter().map(|category| category["title"].as_str().unwrap()).collect();
+    assert_eq!(titles, ["Curvature", "Trust", "Cost", "Blocks"]);
+    assert_eq!(layout[3]["charts"].as_array().unwrap().len(), 9);
+    // Of a quantity of all blocks a chart draws those of each, and nothing else.
+    let drawn = read["run"]["drawn"].as_object().unwrap();
+    for what in ["share", "trace", "lambda_max", "lambda_min"] {
+        let mut found: Vec<&str> = drawn[&format!("^blocks/.+/{what}$")]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tag| tag.as_str().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, [format!("blocks/layers.0/{what}"), format!("blocks/other things/{what}")]);
+    }
+    for name in ["relative_error", "cosine", "off_diagonal_share", "gradient/relative_error"] {
+        for tag in [format!("blocks/{name}"), format!("blocks_band/{name}/upper")] {
+            assert!(drawn[&tag].as_array().unwrap().contains(&tag.as_str().into()), "{tag}");
         }
     }
 }

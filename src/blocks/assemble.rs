@@ -32,8 +32,15 @@ fn cosine(samples: &[[f64; 4]]) -> Option<Estimate> {
     of_means(samples, |[full, along, square, _]| along / (full.sqrt() * square.sqrt()))
 }
 
-fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.filter(|value| value.is_finite()).fold(0.0, f64::max)
+/// By how much errors of products may change R = `relative_error`: with all vectors one behind the other R is a
+/// ratio of two norms, whose numerator is off by at most both errors and whose denominator by that of Hv.
+fn predicted_error(samples: &[Sample], relative_error: Option<Estimate>) -> f64 {
+    let norm =
+        |f: &dyn Fn(&Sample) -> f64| samples.iter().map(|sample| f(sample).powi(2)).sum::<f64>().sqrt();
+    let full = norm(&|sample| sample.full.sqrt());
+    let ratio = relative_error.map_or(1.0, |estimate| estimate.mean);
+    let error = norm(&|sample| sample.error[0] + sample.error[1]) + ratio * norm(&|sample| sample.error[0]);
+    if full > 0.0 { error / full } else { 0.0 }
 }
 
 pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> BlockDiagonal {
@@ -41,6 +48,7 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
     let n = partition.blocks().iter().map(|block| block.parameters).sum::<u64>() as f64;
     let samples = whole(&vectors);
     let along_gradient = whole(&gradient);
+    let (overall, along) = (relative_error(&samples), relative_error(&along_gradient));
     let spread = || {
         let drawn: Vec<[f64; 2]> = vectors
             .iter()
@@ -61,7 +69,11 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
             frobenius_norm: of_means(&squares, |[square, _]| (n * square).sqrt()),
             share: of_means(&squares, |[square, full]| square / full),
             trace_share: of_means(&traces, |[own, all]| own / all),
-            predicted_error: largest(vectors.iter().map(|sample| sample.errors[b] / sample.square[b].sqrt())),
+            predicted_error: {
+                let errors = vectors.iter().map(|sample| sample.errors[b].powi(2)).sum::<f64>();
+                let squares = squares.iter().map(|[square, _]| square).sum::<f64>();
+                if squares > 0.0 { (errors / squares).sqrt() } else { f64::from(errors > 0.0) }
+            },
             lambda_max: statistics.as_ref().map(|statistics| statistics.lambda_max),
             lambda_min: statistics.as_ref().map(|statistics| statistics.lambda_min),
             spectrum,
@@ -71,14 +83,15 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
         method: if plan.exact { "exact" } else { "stochastic" }.to_owned(),
         vectors: vectors.len(),
         draws: if plan.exact { 0 } else { plan.draws },
-        relative_error: relative_error(&samples),
+        relative_error: overall,
         cosine: cosine(&samples),
         off_diagonal_share: of_means(&samples, |[full, _, _, difference]| difference / full),
         draw_spread: spread(),
         gradient: (!gradient.is_empty()).then(|| AlongGradient {
             draws: if plan.gradient_is_exact() { 0 } else { plan.vectors * plan.draws },
-            relative_error: relative_error(&along_gradient),
+            relative_error: along,
             cosine: cosine(&along_gradient),
+            predicted_error: predicted_error(&gradient, along),
         }),
         blocks: blocks.collect(),
         comparisons: samples
@@ -89,12 +102,7 @@ pub(super) fn assemble(found: Found, partition: &Partition, plan: Plan) -> Block
                 block_squared: n * square,
             })
             .collect(),
-        predicted_error: largest(
-            vectors
-                .iter()
-                .chain(&gradient)
-                .map(|sample| sample.error.iter().sum::<f64>() / sample.full.sqrt()),
-        ),
+        predicted_error: predicted_error(&vectors, overall),
         hvps,
         products: HvpReport::default(),
         left_out: plan.left_out,

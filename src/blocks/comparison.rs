@@ -251,7 +251,7 @@ pub(super) fn agree<T>(operator: &mut dyn Operator, local: Result<T, TchError>) 
         Err(error) => {
             let shown = TchError::Shape(error.to_string());
             operator.sum(COMPARING, 0, Err(error))?;
-            Err(Error::Torch { rank: 0, during: COMPARING, source: shown })
+            Err(Error::Torch { rank: operator.rank(), during: COMPARING, source: shown })
         }
     }
 }

@@ -69,15 +69,7 @@ pub fn measure(
     }
     let compared = comparer.hvps;
     drop(comparer);
-    let spectra = spectra(
-        operator,
-        &partition.layouts(&layout),
-        block_of,
-        &plan.spectrum_steps,
-        slq.reorthogonalize,
-        seed,
-        w,
-    )?;
+    let spectra = spectra(operator, &partition.layouts(&layout), block_of, &plan.spectrum_steps, slq, w)?;
     let steps: usize = spectra.iter().flatten().map(|run| run.alpha.len()).sum();
     let found = Found { vectors, gradient: along, spectra, hvps: compared + steps as u64 };
     Ok(assemble(found, partition, plan))

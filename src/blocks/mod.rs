@@ -32,8 +32,9 @@
 //! # Errors of the products
 //! Products are gradient differences, of unit vectors; each has its predicted error e. That of Hv − H_bd v is at most
 //! e(Hv) + e(H_bd v), where e(H_bd v) is √(Σ_b ‖P_b v‖² e_b²) for the exact method, whose products give different
-//! entries, and the mean over draws for the stochastic one. `predicted_error` is its largest value relative to ‖Hv‖.
-//! Eigenvalues have it in their residuals.
+//! entries, and the mean over draws for the stochastic one. With the vectors put one behind the other, `relative_error`
+//! R is a ratio of norms, and `predicted_error` = (√(Σ_v (e(Hv) + e(H_bd v))²) + R √(Σ_v e(Hv)²)) / √(Σ_v ‖Hv‖²) bounds
+//! what these errors do to it. Eigenvalues have theirs in their residuals.
 //!
 //! # Cost
 //! What a measurement takes is known before it starts ([`Plan`]), is logged, and keeps to `max_hvps`. Memory beyond

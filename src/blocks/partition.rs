@@ -147,6 +147,15 @@ fn check(config: &BlocksConfig, shards: &[Shard]) -> Result<()> {
 }
 
 #[cfg(test)]
+impl Partition {
+    /// Blocks of these sizes, without parameters.
+    pub(super) fn of_sizes(sizes: &[u64]) -> Self {
+        let block = |(index, &parameters): (usize, &u64)| Block { name: index.to_string(), parameters };
+        Self { blocks: sizes.iter().enumerate().map(block).collect(), of_shard: Vec::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::blocks::config::NamedPatterns;
@@ -263,14 +272,5 @@ mod tests {
             indices.sort_unstable();
             prop_assert_eq!(indices, (0..layout.parameters()).collect::<Vec<_>>());
         }
-    }
-}
-
-#[cfg(test)]
-impl Partition {
-    /// Blocks of these sizes, without parameters.
-    pub(super) fn of_sizes(sizes: &[u64]) -> Self {
-        let block = |(index, &parameters): (usize, &u64)| Block { name: index.to_string(), parameters };
-        Self { blocks: sizes.iter().enumerate().map(block).collect(), of_shard: Vec::new() }
     }
 }

@@ -31,8 +31,7 @@ pub struct BlockDiagonal {
     pub blocks: Vec<BlockRecord>,
     /// For each Rademacher vector what its comparison found.
     pub comparisons: Vec<Comparison>,
-    /// The largest predicted error of Hv and H_bd v together, relative to ‖Hv‖, over all vectors: by as much
-    /// `relative_error` may be off for want of exact products.
+    /// By how much errors of the products are predicted to change `relative_error` at most.
     pub predicted_error: f64,
     /// Hessian-vector products taken, each counted once.
     pub hvps: u64,
@@ -53,6 +52,8 @@ pub struct AlongGradient {
     pub relative_error: Option<Estimate>,
     /// The cosine of Hg and H_bd g.
     pub cosine: Option<Estimate>,
+    /// By how much errors of the products are predicted to change `relative_error` at most.
+    pub predicted_error: f64,
 }
 
 /// What one vector v of ±1 says. By the stochastic method the last two are unbiased estimates.
@@ -82,7 +83,8 @@ pub struct BlockRecord {
     pub share: Option<Estimate>,
     /// Its trace over the sum of all traces, which have both signs. `None` where that is 0.
     pub trace_share: Option<Estimate>,
-    /// The largest predicted error of a product, relative to the norm of what it gives within the block.
+    /// The predicted error of `frobenius_norm` from those of the products, relative to it; 1 where there is nothing
+    /// but noise. What a product's error is within the block is not known: all of it is taken to be there.
     pub predicted_error: f64,
     /// Its largest Ritz value, where a spectrum was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,13 +3,14 @@
 use super::comparison::{COMPARING, agree};
 use super::direction::clear;
 use super::sums::Blocks;
-use crate::config::{Distribution, Reorthogonalize};
-use crate::error::{Error, Result};
+use crate::config::{Distribution, Reorthogonalize, SlqConfig};
+use crate::error::Result;
 use crate::krylov::{Basis, Lanczos, Operator, Product};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::vector::ShardedVector;
-use crate::spectrum::{ProbeRecord, quadrature};
+use crate::slq;
+use crate::spectrum::ProbeRecord;
 use tch::{TchError, Tensor};
 
 /// P_b H P_b on vectors over the block's parameters alone.
@@ -72,6 +73,14 @@ impl Operator for InBlock<'_> {
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
         self.inner.defer(during, local);
     }
+
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        self.inner.exchange_curvature(memory);
+    }
 }
 
 /// Spectra of the blocks for which `steps` is not 0. Beside one vector over all parameters, the memory is that of
@@ -81,8 +90,7 @@ pub(super) fn spectra(
     layouts: &[Layout],
     block_of: impl Fn(usize) -> Option<usize>,
     steps: &[u64],
-    reorthogonalize: Reorthogonalize,
-    seed: u64,
+    slq: &SlqConfig,
     w: &mut Tensor,
 ) -> Result<Vec<Option<ProbeRecord>>> {
     if steps.iter().all(|steps| *steps == 0) {
@@ -99,24 +107,20 @@ pub(super) fn spectra(
             continue;
         }
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
-        let started = start(layout, reorthogonalize, steps, seed);
+        let reorthogonalize = slq.reorthogonalize;
+        let started = start(layout, reorthogonalize, steps, slq.seed);
         let (mut basis, mut in_block) = agree(operator, started)?;
         let mut restricted =
             InBlock { inner: &mut *operator, layout, blocks: &blocks, block, q: &q, w: &mut *w };
         let lanczos = Lanczos { steps, reorthogonalize };
         // What the probe's own runs have learned stays with them.
         let mut memory = Vec::new();
-        restricted.inner.exchange_curvature(&mut memory);
+        restricted.exchange_curvature(&mut memory);
         let run = lanczos.run(&mut restricted, &mut basis, &mut in_block);
-        restricted.inner.exchange_curvature(&mut memory);
+        restricted.exchange_curvature(&mut memory);
+        spectra.push(Some(slq::spectrum(&mut restricted, 0, &run?, &basis, slq)?));
         let cleared = clear(blocks.segments(block), &q);
         operator.defer(COMPARING, cleared);
-        let record = quadrature(0, &run?).map_err(|error| Error::Torch {
-            rank: 0,
-            during: COMPARING,
-            source: TchError::Shape(error.to_string()),
-        })?;
-        spectra.push(Some(record));
     }
     Ok(spectra)
 }

@@ -62,6 +62,11 @@ pub trait Operator {
     /// the others waiting in it.
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>);
 
+    /// This rank, for messages.
+    fn rank(&self) -> usize {
+        0
+    }
+
     /// Puts what is remembered of the curvature along the vectors of another series (for each, ‖Hq‖ and the
     /// parity ratio per unit of h) in the place of what is remembered of this one's, and the latter into `memory`.
     /// An operator whose products do not depend on earlier ones has nothing to exchange.

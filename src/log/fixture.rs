@@ -1,6 +1,7 @@
 //! Records for unit tests.
 
 use super::record::{Record, Session, Skipped};
+use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
 use crate::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -88,4 +89,45 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             vector_bytes: 16_000_000,
         },
     }
+}
+
+/// The same with two blocks.
+pub(super) fn snapshot_with_blocks(step: u64) -> Snapshot {
+    let estimate = |mean: f64| Some(Estimate { mean, standard_error: Some(mean.abs() / 16.0) });
+    let extreme =
+        |value: f64| Some(Extreme { value, residual: 0.5, lanczos_residual: 0.25, hvp_error: 0.25 });
+    let block = |name: &str, trace: f64| BlockRecord {
+        name: name.into(),
+        parameters: 500_000,
+        trace: Estimate { mean: trace, standard_error: Some(1.0) },
+        frobenius_norm: estimate(10.0),
+        share: estimate(0.375),
+        trace_share: estimate(0.5),
+        predicted_error: 1e-3,
+        lambda_max: extreme(8.0),
+        lambda_min: extreme(-2.0),
+        spectrum: None,
+    };
+    let block_diagonal = BlockDiagonal {
+        method: "exact".into(),
+        vectors: 4,
+        draws: 0,
+        relative_error: estimate(0.5),
+        cosine: estimate(0.875),
+        off_diagonal_share: estimate(0.25),
+        draw_spread: None,
+        gradient: Some(AlongGradient {
+            draws: 0,
+            relative_error: estimate(0.125),
+            cosine: estimate(0.75),
+            predicted_error: 1e-3,
+        }),
+        blocks: vec![block("layers.0", 20.0), block("layers.1", 40.0)],
+        comparisons: vec![Comparison { product_squared: 4.0, inner_product: 3.0, block_squared: 3.0 }],
+        predicted_error: 1e-3,
+        hvps: 15,
+        products: HvpReport::default(),
+        left_out: vec!["the spectra of 1 of 3 blocks, the smallest".into()],
+    };
+    Snapshot { block_diagonal: Some(block_diagonal), ..snapshot(step) }
 }

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn records_read_back_bit_for_bit() {
         let dir = tempfile::tempdir().unwrap();
-        let mut snapshot = fixture::snapshot(7);
+        let mut snapshot = fixture::snapshot_with_blocks(7);
         snapshot.loss = 0.1 + 0.2;
         snapshot.gradient_norm = f64::MIN_POSITIVE;
         snapshot.seed = u64::MAX;

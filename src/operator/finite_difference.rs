@@ -327,6 +327,10 @@ impl Operator for FiniteDifference<'_, '_> {
         }
     }
 
+    fn rank(&self) -> usize {
+        self.ranks.rank()
+    }
+
     fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
         std::mem::swap(&mut self.calibration.curvature, memory);
         self.last = None;

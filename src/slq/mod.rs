@@ -62,8 +62,8 @@ pub(crate) fn snapshot(
     // Along the first vector; any will do where the noise is known.
     let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
     // Nothing is measured anew in a probe that is resumed, whose rows are taken.
-    let spare = basis.next_row().map_err(|source| torch(&ranks, source))?;
-    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&spare);
+    let next = basis.next_row().map_err(|source| torch(&ranks, source))?;
+    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&next);
     let start = Start { vector: &direction, spare };
     let w = &mut w;
     let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
@@ -124,8 +124,8 @@ pub(crate) fn snapshot(
     let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
     if let Some(partition) = partition {
-        // Its memory is that of the blocks now.
-        drop((basis, direction, deflation));
+        // Its memory, of which `direction` and `next` are parts, is that of the blocks now.
+        drop((basis, direction, next, deflation));
         basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
         block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w)?);
     }
@@ -282,8 +282,8 @@ fn normalise(operator: &mut dyn Operator, distribution: Distribution, basis: &Ba
 }
 
 /// What a run found. T was computed from reduced sums: every rank fails alike, if at all.
-fn spectrum(
-    operator: &mut FiniteDifference<'_, '_>,
+pub(crate) fn spectrum(
+    operator: &mut dyn Operator,
     index: u64,
     run: &LanczosRun,
     basis: &Basis,

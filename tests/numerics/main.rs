@@ -7,6 +7,7 @@ mod dense;
 #[path = "../support/models.rs"]
 mod models;
 
+mod block_costs;
 mod blocks;
 mod deflation;
 mod degenerate;

@@ -53,8 +53,9 @@ fn training_with_probes_is_bit_identical_to_training_without() {
         for (slq, dropout) in [
             ("steps = 6\nprobes = 2", false),
             ("steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"", true),
+            ("steps = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 3\nevery = 3", true),
         ] {
-            let mut probe = probe(&directory.path().join(format!("{dropout}-{rank}")), slq);
+            let mut probe = probe(&directory.path().join(format!("{}-{rank}", slq.len())), slq);
             let (probed, back) = train(group, &mut [&mut probe], dropout);
             group = back;
             assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(59), "probes took place");

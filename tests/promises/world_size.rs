@@ -1,11 +1,13 @@
 //! The same model on 1, 2 and 4 ranks: the same T up to rounding.
 
 use crate::common::{config, on_ranks_with, text};
-use hessian_probe::spectrum::Snapshot;
-use hessian_probe::{HessianProbe, ProbeConfig};
+use hessian_probe::blocks::BlockDiagonal;
+use hessian_probe::spectrum::{Estimate, Snapshot};
+use hessian_probe::{Gradient, HessianProbe, Host, HostError, ProbeConfig, Shard};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{Dtype, Trainer};
 use std::path::Path;
+use tch::{Device, Kind, Tensor};
 
 const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
 const WORLD_SIZES: [usize; 3] = [1, 2, 4];
@@ -76,6 +78,142 @@ fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
             close(one.loss, other.loss, 1e-12 * one.loss, "loss");
         }
     }
+}
+
+/// Blocks of which a rank owns little or nothing, by either method and with spectra.
+#[test]
+fn block_diagonal_fidelity_is_the_same_on_1_2_and_4_ranks() {
+    const BLOCKS: [&str; 2] =
+        ["by = \"layer\"\nspectrum_steps = 2", "by = \"tensor\"\ndraws = 2\nspectrum_steps = 0"];
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
+        trainer.probe_on_validation(8).unwrap();
+        let found = BLOCKS.map(|blocks| {
+            let toml = format!("[hvp]\ndifference = \"central\"\n[blocks]\n{blocks}\nvectors = 2");
+            let config = ProbeConfig::from_toml_str(&toml).unwrap();
+            hessian_probe::blocks::block_diagonal(&mut trainer, &config).unwrap()
+        });
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("blocks-{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
+        }
+    });
+    if is_launched() {
+        return;
+    }
+    let [one, two, four] = WORLD_SIZES.map(|world_size| -> [BlockDiagonal; 2] {
+        let path = directory.path().join(format!("blocks-{world_size}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    assert_eq!((one[0].method.as_str(), one[1].method.as_str()), ("exact", "stochastic"));
+    for (one, other) in one.iter().zip(&two).chain(one.iter().zip(&four)) {
+        let estimate = |a: Option<Estimate>, b: Option<Estimate>, scale: f64, what: &str| {
+            // With so few draws an estimate may have no square root; then it has none on any number of ranks.
+            assert_eq!(a.is_some(), b.is_some(), "{what}");
+            let (Some(a), Some(b)) = (a, b) else { return };
+            close(a.mean, b.mean, 1e-6 * scale, what);
+            close(a.standard_error.unwrap_or(0.0), b.standard_error.unwrap_or(0.0), 1e-5 * scale, what);
+        };
+        for (a, b) in one.comparisons.iter().zip(&other.comparisons) {
+            let scale = a.product_squared;
+            close(scale, b.product_squared, 1e-6 * scale, "‖Hv‖²");
+            close(a.inner_product, b.inner_product, 1e-6 * scale, "⟨Hv, H_bd v⟩");
+            close(a.block_squared, b.block_squared, 1e-6 * scale, "‖H_bd v‖²");
+        }
+        assert!(one.relative_error.is_some() || one.method == "stochastic");
+        estimate(one.relative_error, other.relative_error, 1.0, "relative error");
+        estimate(one.cosine, other.cosine, 1.0, "cosine");
+        estimate(one.off_diagonal_share, other.off_diagonal_share, 1.0, "off-diagonal share");
+        let (along, there) = (one.gradient.unwrap(), other.gradient.unwrap());
+        estimate(along.relative_error, there.relative_error, 1.0, "relative error along the gradient");
+        assert_eq!((one.hvps, one.blocks.len()), (other.hvps, other.blocks.len()));
+        let scale =
+            one.blocks.iter().filter_map(|block| Some(block.frobenius_norm?.mean)).fold(0.0, f64::max);
+        for (a, b) in one.blocks.iter().zip(&other.blocks) {
+            assert_eq!((&a.name, a.parameters), (&b.name, b.parameters));
+            estimate(Some(a.trace), Some(b.trace), 10.0 * scale, &a.name);
+            estimate(a.share, b.share, 1.0, &a.name);
+            let extremes = [(a.lambda_max, b.lambda_max), (a.lambda_min, b.lambda_min)];
+            for (a_extreme, b_extreme) in extremes {
+                assert_eq!(a_extreme.is_some(), one.method == "exact");
+                if let (Some(found), Some(other)) = (a_extreme, b_extreme) {
+                    close(found.value, other.value, 1e-6 * scale, &a.name);
+                }
+            }
+        }
+    }
+}
+
+/// A model of which every rank holds all, but counts nothing unless it is rank 0.
+struct Replicated {
+    parameters: [Tensor; 3],
+    group: ProcessGroup,
+}
+
+impl Host for Replicated {
+    fn shards(&self) -> Vec<Shard> {
+        let names = ["layers.0.weight", "layers.1.weight", "head.weight"].map(ToOwned::to_owned);
+        Shard::whole(names.into_iter().zip(self.parameters.iter().map(Tensor::shallow_clone)), true)
+    }
+
+    /// Of Σ_i sin(θ_i θ_{i+1}) over all entries, by hand.
+    fn gradient(&mut self) -> Result<Gradient, HostError> {
+        let theta = Vec::<f64>::try_from(Tensor::f_cat(&self.parameters, 0)?)?;
+        let mut gradient = vec![0.0; theta.len()];
+        let mut loss = 0.0;
+        for i in 1..theta.len() {
+            let product = theta[i - 1] * theta[i];
+            loss += product.sin();
+            gradient[i - 1] += product.cos() * theta[i];
+            gradient[i] += product.cos() * theta[i - 1];
+        }
+        let mut tensors = Vec::new();
+        for parameter in &self.parameters {
+            let rest = gradient.split_off(parameter.numel());
+            tensors.push(Tensor::f_from_slice(&std::mem::replace(&mut gradient, rest))?);
+        }
+        Ok(Gradient { loss, tensors })
+    }
+
+    fn group(&self) -> &dyn hessian_probe::ProcessGroup {
+        &self.group
+    }
+}
+
+#[test]
+fn blocks_of_parameters_that_every_rank_holds_are_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&[1, 2], &variables, |group| {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        let parameters = [5, 4, 3].map(|len| Tensor::arange(len, (Kind::Double, Device::Cpu)) * 0.3 + 0.5);
+        let mut host = Replicated { parameters, group };
+        let toml = "[hvp]\ndifference = \"central\"\n[blocks]\nby = \"layer\"\nspectrum_steps = 2";
+        let found = ["exact", "stochastic"].map(|method| {
+            let config = ProbeConfig::from_toml_str(&format!("{toml}\nmethod = \"{method}\"")).unwrap();
+            hessian_probe::blocks::block_diagonal(&mut host, &config).unwrap()
+        });
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("replicated-{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
+        }
+    });
+    if is_launched() {
+        return;
+    }
+    let [one, two] = [1, 2].map(|world_size| -> [BlockDiagonal; 2] {
+        let path = directory.path().join(format!("replicated-{world_size}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    let sizes: Vec<u64> = one[0].blocks.iter().map(|block| block.parameters).collect();
+    assert_eq!(sizes, [5, 4, 3]);
+    // Both do the same sums in the same order, but for those over ranks: zeros.
+    assert_eq!(one, two);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+use hessian_probe::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
 use hessian_probe::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -77,6 +78,45 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             vector_bytes: 4 * 4 * parameters / 2,
         },
         probes,
+    }
+}
+
+/// Two blocks.
+pub fn block_diagonal() -> BlockDiagonal {
+    let estimate = |mean: f64| Some(Estimate { mean, standard_error: Some(0.03 * mean.abs()) });
+    let extreme = |value: f64| Some(Extreme { value, residual: 0.3, lanczos_residual: 0.1, hvp_error: 0.2 });
+    let block = |name: &str, trace: f64| BlockRecord {
+        name: name.into(),
+        parameters: 62_000_000,
+        trace: Estimate { mean: trace, standard_error: Some(1.5) },
+        frobenius_norm: estimate(0.7 * trace),
+        share: estimate(0.004 * trace),
+        trace_share: estimate(0.01 * trace),
+        predicted_error: 3e-4,
+        lambda_max: extreme(0.2 * trace),
+        lambda_min: extreme(-0.1 * trace),
+        spectrum: None,
+    };
+    BlockDiagonal {
+        method: "stochastic".into(),
+        vectors: 4,
+        draws: 8,
+        relative_error: estimate(0.31),
+        cosine: estimate(0.93),
+        off_diagonal_share: estimate(0.0961),
+        draw_spread: Some(0.4),
+        gradient: Some(AlongGradient {
+            draws: 0,
+            relative_error: estimate(0.2),
+            cosine: estimate(0.97),
+            predicted_error: 1e-3,
+        }),
+        blocks: vec![block("layers.0", 40.0), block("other things", 60.0)],
+        comparisons: vec![Comparison { product_squared: 4.0, inner_product: 3.5, block_squared: 3.6 }; 4],
+        predicted_error: 2e-3,
+        hvps: 59,
+        products: HvpReport::default(),
+        left_out: Vec::new(),
     }
 }
 

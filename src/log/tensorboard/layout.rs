@@ -10,7 +10,7 @@
 //! ```
 
 use super::proto::Message;
-use super::scalars::band;
+use super::{block_scalars, scalars};
 
 /// The tag under which the plugin looks for its layout.
 pub(super) const TAG: &str = "custom_scalars__config__";
@@ -18,6 +18,10 @@ pub(super) const TAG: &str = "custom_scalars__config__";
 enum Chart {
     /// Statistics, each as a line within its band.
     Margin(&'static [&'static str]),
+    /// The same of the comparison with the diagonal blocks.
+    BlockMargin(&'static [&'static str]),
+    /// Tags of all blocks, one line each, by a regular expression.
+    Matching(&'static str),
     /// Tags, each as a line.
     Lines(&'static [&'static str]),
 }
@@ -71,9 +75,26 @@ const CATEGORIES: [Category; 3] = [
     ),
 ];
 
+/// Where blocks are measured.
+const BLOCKS: Category = (
+    "Blocks",
+    &[
+        ("relative error of the block-diagonal part", Chart::BlockMargin(&["relative_error"])),
+        ("its cosine with the whole", Chart::BlockMargin(&["cosine"])),
+        ("share off the diagonal", Chart::BlockMargin(&["off_diagonal_share"])),
+        ("relative error along the gradient", Chart::BlockMargin(&["gradient/relative_error"])),
+        ("cosine along the gradient", Chart::BlockMargin(&["gradient/cosine"])),
+        ("share of each block", Chart::Matching("^blocks/.+/share$")),
+        ("trace of each block", Chart::Matching("^blocks/.+/trace$")),
+        ("largest eigenvalue of each block", Chart::Matching("^blocks/.+/lambda_max$")),
+        ("smallest eigenvalue of each block", Chart::Matching("^blocks/.+/lambda_min$")),
+    ],
+);
+
 /// The layout as a message.
-pub(super) fn layout() -> Message {
-    CATEGORIES.iter().fold(Message::new(), |layout, (title, charts)| {
+pub(super) fn layout(with_blocks: bool) -> Message {
+    let blocks = with_blocks.then_some(&BLOCKS);
+    CATEGORIES.iter().chain(blocks).fold(Message::new(), |layout, (title, charts)| {
         // TensorBoard draws a category's charts from the last to the first.
         let category =
             charts.iter().rev().fold(Message::new().bytes(1, title), |category, (title, chart)| {
@@ -82,7 +103,9 @@ pub(super) fn layout() -> Message {
                     2,
                     &match chart {
                         Chart::Lines(tags) => head.message(2, &lines(tags)),
-                        Chart::Margin(names) => head.message(3, &margin(names)),
+                        Chart::Matching(tags) => head.message(2, &Message::new().bytes(1, tags)),
+                        Chart::Margin(names) => head.message(3, &margin(names, scalars::band)),
+                        Chart::BlockMargin(names) => head.message(3, &margin(names, block_scalars::band)),
                     },
                 )
             });
@@ -95,7 +118,7 @@ fn lines(tags: &[&str]) -> Message {
     tags.iter().fold(Message::new(), |chart, tag| chart.bytes(1, format!("^{tag}$")))
 }
 
-fn margin(names: &[&str]) -> Message {
+fn margin(names: &[&str], band: fn(&str) -> [String; 3]) -> Message {
     names.iter().fold(Message::new(), |chart, name| {
         let [value, lower, upper] = band(name);
         chart.message(1, &Message::new().bytes(1, value).bytes(2, lower).bytes(3, upper))
@@ -106,20 +129,29 @@ fn margin(names: &[&str]) -> Message {
 mod tests {
     use super::*;
     use crate::log::fixture;
-    use crate::log::tensorboard::scalars::scalars;
 
     #[test]
     fn charts_draw_only_tags_that_are_written() {
-        let written: Vec<String> =
-            scalars(&fixture::snapshot(0)).into_iter().map(|scalar| scalar.tag).collect();
-        for chart in CATEGORIES.iter().flat_map(|(_, charts)| *charts) {
+        let snapshot = fixture::snapshot_with_blocks(0);
+        let written: Vec<String> = scalars::scalars(&snapshot).into_iter().map(|scalar| scalar.tag).collect();
+        for chart in CATEGORIES.iter().chain([&BLOCKS]).flat_map(|(_, charts)| *charts) {
             let tags: Vec<String> = match chart.1 {
                 Chart::Lines(tags) => tags.iter().map(ToString::to_string).collect(),
-                Chart::Margin(names) => names.iter().flat_map(|name| band(name)).collect(),
+                Chart::Margin(names) => names.iter().flat_map(|name| scalars::band(name)).collect(),
+                Chart::BlockMargin(names) => {
+                    names.iter().flat_map(|name| block_scalars::band(name)).collect()
+                }
+                Chart::Matching(pattern) => {
+                    let (head, tail) = pattern.trim_matches(['^', '$']).split_once(".+").unwrap();
+                    let found = |tag: &&String| tag.starts_with(head) && tag.ends_with(tail);
+                    written.iter().filter(found).cloned().collect()
+                }
             };
+            assert!(!tags.is_empty(), "{}", chart.0);
             for tag in tags {
                 assert!(written.contains(&tag), "{tag}");
-                assert!(tag.chars().all(|c| c.is_ascii_alphanumeric() || "_/".contains(c)), "{tag}");
+                let plain = |c: char| c.is_ascii_alphanumeric() || "_/".contains(c);
+                assert!(matches!(chart.1, Chart::Matching(_)) || tag.chars().all(plain), "{tag}");
             }
         }
     }
@@ -130,7 +162,7 @@ mod tests {
             b"\x0a\x3f\x0a\x0bcurvature/a\x12\x16curvature_band/a/lower\x1a\x16curvature_band/a/upper";
         let mut expected = expected.to_vec();
         expected[1] = (expected.len() - 2) as u8;
-        assert_eq!(margin(&["a"]).into_bytes(), expected);
+        assert_eq!(margin(&["a"], scalars::band).into_bytes(), expected);
         assert_eq!(lines(&["b/c"]).into_bytes(), b"\x0a\x05^b/c$");
     }
 }

@@ -58,6 +58,24 @@
 //! | `probe/all_reduces`, `probe/reduced_values` | all_reduces of the probe itself; values in them | calls; f64 |
 //! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |
 //!
+//! With `[blocks]`, where BLOCK is the name of each block in turn; errors are under `blocks_error/…`, bands of the
+//! first five under `blocks_band/…/lower` and `…/upper`:
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `blocks/relative_error` | ‖H − H_bd‖_F / ‖H‖_F, H_bd the diagonal blocks of H | 1 |
+//! | `blocks/cosine` | cosine of Hv and H_bd v over random v | 1 |
+//! | `blocks/off_diagonal_share` | ‖H − H_bd‖_F² / ‖H‖_F² | 1 |
+//! | `blocks/gradient/relative_error`, `blocks/gradient/cosine` | the same along the gradient | 1 |
+//! | `blocks/predicted_error` | what errors of the products are predicted to change `relative_error` by | 1 |
+//! | `blocks/draw_spread` | how far one draw of signs is from their mean, relative to that | 1 |
+//! | `blocks/hvps` | Hessian-vector products that it took | products |
+//! | `blocks/BLOCK/trace` | trace of the diagonal block | loss / parameter² |
+//! | `blocks/BLOCK/frobenius_norm` | its Frobenius norm | loss / parameter² |
+//! | `blocks/BLOCK/share` | its squared norm over ‖H‖_F² | 1 |
+//! | `blocks/BLOCK/trace_share` | its trace over tr H | 1 |
+//! | `blocks/BLOCK/lambda_max`, `blocks/BLOCK/lambda_min` | its outermost Ritz values | loss / parameter² |
+//!
 //! | tag | kind | content |
 //! |---|---|---|
 //! | `spectrum/density` | histogram | number of eigenvalues on a symmetric-logarithmic axis |
@@ -70,6 +88,7 @@
 //! description: see [`SymlogAxis`]. The *Distributions* tab of `spectrum/density` shows quantiles of x;
 //! of `spectrum/log_density`, whose heights are logarithms, it shows nothing that means anything.
 
+mod block_scalars;
 mod event;
 mod histogram;
 mod layout;

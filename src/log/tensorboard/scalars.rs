@@ -1,5 +1,6 @@
 //! The scalars of a snapshot: tag, meaning, value.
 
+use super::block_scalars::block_scalars;
 use crate::spectrum::{Estimate, Extreme, Snapshot};
 use crate::tracking::Tracked;
 
@@ -167,6 +168,9 @@ pub(super) fn scalars(snapshot: &Snapshot) -> Vec<Scalar> {
             push(&mut all, tag.into(), meaning.into(), value);
         }
     }
+    if let Some(blocks) = &snapshot.block_diagonal {
+        block_scalars(&mut all, blocks);
+    }
     all
 }
 
@@ -197,7 +201,7 @@ fn statistic(
     push(all, upper, format!("Plus the {error_is}: {meaning}"), value + width);
 }
 
-fn push(all: &mut Vec<Scalar>, tag: String, description: String, value: f64) {
+pub(super) fn push(all: &mut Vec<Scalar>, tag: String, description: String, value: f64) {
     if (value as f32).is_finite() {
         all.push(Scalar { tag, description, value });
     }

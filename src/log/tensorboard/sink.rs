@@ -5,6 +5,7 @@ use super::histogram::{Histogram, SymlogAxis};
 use super::layout;
 use super::record::frame;
 use super::scalars::{self, Scalar, scalars};
+use crate::config::ProbeConfig;
 use crate::log::append_file::AppendFile;
 use crate::log::record::{Record, Session, Skipped};
 use crate::log::reopen::{self, Reopen};
@@ -98,12 +99,13 @@ impl State {
     fn session(&mut self, session: &Session) -> Vec<Event> {
         let Session { start_step, world_size, parameters, config } = session;
         let fence = fence(config);
+        let with_blocks = ProbeConfig::from_toml_str(config).is_ok_and(|config| config.blocks.is_on());
         let text = format!(
             "{parameters} parameters on {world_size} ranks, from step {start_step}\n\n{fence}toml\n{}\n{fence}\n",
             config.trim_end()
         );
         let config = self.value("probe/config", "The configuration of hessian-probe.", Data::Text(text));
-        let layout = self.value(layout::TAG, "", Data::Layout(layout::layout()));
+        let layout = self.value(layout::TAG, "", Data::Layout(layout::layout(with_blocks)));
         vec![Event::SessionStart, Event::Summary(vec![config, layout])]
     }
 
