@@ -81,15 +81,17 @@ pub mod engine;
 mod error;
 pub mod model;
 pub mod optimizer;
+pub mod precision;
 pub mod sharding;
 pub mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
-pub use config::{Dtype, TrainerConfig};
+pub use config::TrainerConfig;
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
 pub use model::{Attention, Llama, LlamaConfig};
 pub use optimizer::{AdamWConfig, LearningRate};
+pub use precision::{Dtype, MixedPrecision};
 pub use sharding::GatherMeter;
 pub use trainer::{ProbeBatch, RunReport, StepReport, Trainer};

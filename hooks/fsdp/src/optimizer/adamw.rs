@@ -2,9 +2,10 @@
 
 use crate::error::{At, Error, Result};
 use crate::model::scalar;
+use crate::precision::{Dtype, cast, wider};
 use crate::sharding::ShardedParameters;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor, no_grad_guard};
+use tch::{Kind, TchError, Tensor, no_grad_guard};
 
 /// Constants of AdamW and the clipping before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,11 @@ pub struct AdamWConfig {
     /// The global gradient norm above which gradients are scaled down; no clipping where absent.
     #[serde(default)]
     pub clip_norm: Option<f64>,
+    /// The type in which the two moments are kept; that of the parameters where absent. With bf16 parameters,
+    /// `"f32"` keeps what bf16 rounds away: a second moment changes by a factor of 1 − β₂ at most, which is less
+    /// than bf16 can express from β₂ = 0.998 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dtype: Option<Dtype>,
 }
 
 fn default_lr() -> f64 {
@@ -51,6 +57,7 @@ impl Default for AdamWConfig {
             eps: default_eps(),
             weight_decay: default_weight_decay(),
             clip_norm: None,
+            state_dtype: None,
         }
     }
 }
@@ -103,7 +110,10 @@ impl AdamW {
     pub fn new(config: AdamWConfig, parameters: &ShardedParameters) -> Result<Self> {
         let rank = parameters.rank();
         let zeros = || {
-            let zeros = parameters.flat_shards().iter().map(Tensor::f_zeros_like);
+            let zeros = parameters.flat_shards().iter().map(|shard| {
+                let kind = config.state_dtype.map_or_else(|| shard.f_kind(), |dtype| Ok(dtype.kind()))?;
+                Tensor::f_zeros(shard.size(), (kind, shard.device()))
+            });
             zeros.collect::<Result<Vec<_>, _>>().at(rank, || "the optimizer's state")
         };
         let decayed = parameters.layouts().iter().map(|layout| {
@@ -152,7 +162,9 @@ impl AdamW {
     /// θ ← θ − lr/(1−β₁ᵗ) · m / (√v / √(1−β₂ᵗ) + ε)
     /// ```
     ///
-    /// Needs two temporary tensors of the size of the largest block's slice.
+    /// Computed in the widest of f32, the parameters' type and the moments'; the results are rounded to the type in
+    /// which each is kept, once. Needs two temporary tensors of the size of the largest block's slice, and one
+    /// more for each of θ, m, v and g that is narrower.
     ///
     /// # Errors
     /// [`Torch`](Error::Torch) when memory is short.
@@ -186,7 +198,12 @@ impl AdamW {
             return Ok(());
         };
         let AdamWConfig { betas: (beta1, beta2), eps, weight_decay, .. } = self.config;
-        let (kind, device) = (parameter.f_kind()?, parameter.device());
+        let kind = wider(wider(parameter.f_kind()?, first.f_kind()?), Kind::Float);
+        let device = parameter.device();
+        // Of the kind already: the tensor itself, which is changed in place.
+        let wide_parameter = cast(parameter, kind)?;
+        let gradient = cast(gradient, kind)?;
+        let (mut wide_first, mut wide_second) = (cast(first, kind)?, cast(second, kind)?);
         let number = |value: f64| scalar(value, kind, device);
         let t = self.steps as f64;
 
@@ -197,17 +214,25 @@ impl AdamW {
         if weight_decay > 0.0 {
             let keep = number(1.0 - lr * weight_decay)?;
             for &(start, length) in decayed {
-                let _ = parameter.f_narrow(0, start, length)?.f_mul_(&keep)?;
+                let _ = wide_parameter.f_narrow(0, start, length)?.f_mul_(&keep)?;
             }
         }
-        let _ = first.f_lerp_tensor_(gradient, &number(1.0 - beta1)?)?;
-        let _ =
-            second.f_mul_(&number(beta2)?)?.f_addcmul_(&gradient.f_mul(&number(1.0 - beta2)?)?, gradient)?;
+        let _ = wide_first.f_lerp_tensor_(&gradient, &number(1.0 - beta1)?)?;
+        let _ = wide_second
+            .f_mul_(&number(beta2)?)?
+            .f_addcmul_(&gradient.f_mul(&number(1.0 - beta2)?)?, &gradient)?;
 
         let correction = number((1.0 - beta2.powf(t)).sqrt())?;
-        let denominator = second.f_sqrt()?.f_div_(&correction)?.f_add_(&number(eps)?)?;
-        let update = first.f_div(&denominator)?.f_mul_(&number(lr / (1.0 - beta1.powf(t)))?)?;
-        let _ = parameter.shallow_clone().f_sub_(&update)?;
+        let denominator = wide_second.f_sqrt()?.f_div_(&correction)?.f_add_(&number(eps)?)?;
+        let update = wide_first.f_div(&denominator)?.f_mul_(&number(lr / (1.0 - beta1.powf(t)))?)?;
+        let _ = wide_parameter.shallow_clone().f_sub_(&update)?;
+        for (kept, wide) in
+            [(&mut parameter.shallow_clone(), &wide_parameter), (first, &wide_first), (second, &wide_second)]
+        {
+            if kept.f_kind()? != kind {
+                kept.f_copy_(wide)?;
+            }
+        }
         Ok(())
     }
 }
@@ -217,7 +242,7 @@ mod tests {
     use super::*;
     use crate::model::{Llama, LlamaConfig};
     use crate::optimizer::{clip_coefficient, squared_norm};
-    use tch::{Device, Kind};
+    use tch::Device;
 
     /// PyTorch's single-tensor AdamW for one element.
     struct Reference {
