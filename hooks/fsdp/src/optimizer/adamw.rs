@@ -319,4 +319,60 @@ mod tests {
             assert_eq!(optimizer.steps(), 5);
         }
     }
+
+    /// The same step in f32, with each result rounded once where it is kept.
+    #[test]
+    fn narrow_parameters_and_moments_are_rounded_only_when_they_are_kept() {
+        let sizes = r#"{"vocab_size": 7, "hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 1,
+            "num_attention_heads": 3}"#;
+        let model: LlamaConfig = serde_json::from_str(sizes).unwrap();
+        let of = |kind, state_dtype| {
+            let model = Llama::new(model.clone(), kind, Device::Cpu).unwrap();
+            let parameters = ShardedParameters::initialized(&model, 0, 1, 1).unwrap();
+            let config = AdamWConfig { weight_decay: 0.3, state_dtype, ..AdamWConfig::default() };
+            let optimizer = AdamW::new(config, &parameters).unwrap();
+            (parameters, optimizer)
+        };
+        let gradients = |parameters: &ShardedParameters, t: usize| -> Vec<Tensor> {
+            let wave = |shard: &Tensor| {
+                let waves: Vec<f32> = (0..shard.numel()).map(|i| (t as f32 * i as f32).sin()).collect();
+                Tensor::from_slice(&waves).to_kind(Kind::BFloat16)
+            };
+            parameters.flat_shards().iter().map(wave).collect()
+        };
+        let cases = [
+            (Kind::BFloat16, None, Kind::BFloat16),
+            (Kind::BFloat16, Some(Dtype::F32), Kind::Float),
+            (Kind::Float, Some(Dtype::Bf16), Kind::BFloat16),
+        ];
+        for (kind, state_dtype, state_kind) in cases {
+            let (parameters, mut narrow) = of(kind, state_dtype);
+            let (wide_parameters, mut wide) = of(Kind::Float, None);
+            for t in 1..=4 {
+                let states = |parameters: &ShardedParameters, optimizer: &AdamW| -> [Vec<Tensor>; 3] {
+                    let clone = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+                    [parameters.flat_shards(), &optimizer.first, &optimizer.second].map(clone)
+                };
+                let (mine, reference) = (states(&parameters, &narrow), states(&wide_parameters, &wide));
+                for (to, from) in reference.iter().flatten().zip(mine.iter().flatten()) {
+                    to.shallow_clone().copy_(from);
+                }
+                // Clipping scales a copy in f32, too.
+                let wide_gradients: Vec<Tensor> =
+                    gradients(&parameters, t).iter().map(|gradient| gradient.to_kind(Kind::Float)).collect();
+                wide.step(&wide_parameters, &wide_gradients, 0.01, 0.7).unwrap();
+                narrow.step(&parameters, &gradients(&parameters, t), 0.01, 0.7).unwrap();
+                for (index, (mine, reference)) in mine.iter().zip(&reference).enumerate() {
+                    for (mine, reference) in mine.iter().zip(reference) {
+                        let kept = if index == 0 { kind } else { state_kind };
+                        assert_eq!(mine.kind(), kept);
+                        assert_eq!(
+                            values(&mine.to_kind(Kind::Double)),
+                            values(&reference.to_kind(kept).to_kind(Kind::Double))
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
