@@ -5,7 +5,7 @@
 //! cargo run -p hessian-probe-fsdp --example hvp_error -- --param-dtype bf16
 //! ```
 //!
-//! Trains a byte-level model of about a million parameters for a while (the one of the example `demo`), then takes
+//! Trains a byte-level model of about a million parameters in f32 (the one of the example `demo`), then takes
 //! products with three unit vectors (a random one, the gradient's direction, one near the eigenvector of the
 //! largest |λ|) in the precision asked for, and exact ones by double backward in f32, at the parameters that the
 //! forward pass under test uses: rounded, where it rounds them.
@@ -74,22 +74,34 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let corpus = Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(dependencies, Ok)?))?;
-    let config = training(&arguments);
-    let mut tested = Trainer::new(config.clone(), ProcessGroup::single(), corpus.clone())?;
+    // In f32, so that every precision is measured at the same place.
+    let mut trained = Trainer::new(training(&arguments), ProcessGroup::single(), corpus.clone())?;
     let mut loss = None;
-    tested.run(arguments.steps, &mut [], |report| loss = Some(report.loss))?;
+    trained.run(arguments.steps, &mut [], |report| loss = Some(report.loss))?;
+    let dtype = arguments.dtype.into();
+    let mixed_precision = MixedPrecision {
+        param_dtype: arguments.param_dtype.map(Into::into),
+        compute_dtype: arguments.compute_dtype.map(Into::into),
+        reduce_dtype: None,
+    };
+    let mut tested = moved(&trained, dtype, mixed_precision, corpus.clone())?;
     tested.probe_on_validation(arguments.sequences)?;
     println!(
-        "{} parameters in {:?}, gathered in {:?}, computed in {:?}; {} steps, loss {:.4}",
+        "{} parameters in {dtype:?}, gathered in {:?}, computed in {:?}; {} steps, loss {:.4}",
         tested.parameter_count(),
-        config.dtype,
         tested.engine().policy().gather,
         tested.engine().policy().compute,
-        tested.steps_done(),
+        trained.steps_done(),
         loss.unwrap_or(f64::NAN)
     );
 
-    let mut exact = reference(&tested, config, corpus)?;
+    // In f32 what the forward pass under test computes, of the parameters that it uses.
+    let rounded = MixedPrecision {
+        param_dtype: tested.compute_kind().map(|_| Dtype::Bf16),
+        compute_dtype: Some(Dtype::F32),
+        reduce_dtype: Some(Dtype::F32),
+    };
+    let mut exact = moved(&tested, Dtype::F32, rounded, corpus)?;
     exact.probe_on_validation(arguments.sequences)?;
     let gradient = Vectors::new(exact.gradient()?.tensors, Kind::Double)?;
     let narrow = Vectors::new(tested.gradient()?.tensors, Kind::Double)?;
@@ -118,21 +130,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A trainer that computes in f32 what the forward pass of `tested` computes, at the same parameters.
-fn reference(tested: &Trainer, config: TrainerConfig, corpus: Corpus) -> Result<Trainer> {
-    let rounds = config.dtype == Dtype::F32 && tested.compute_kind().is_some();
-    let mixed_precision = MixedPrecision {
-        param_dtype: rounds.then_some(Dtype::Bf16),
-        compute_dtype: Some(Dtype::F32),
-        reduce_dtype: Some(Dtype::F32),
-    };
-    let config = TrainerConfig { dtype: Dtype::F32, mixed_precision, ..config };
-    let mut reference = Trainer::new(config, ProcessGroup::single(), corpus)?;
-    for shard in tested.named_shards()? {
-        let whole = tested.full_parameter(&shard.name)?;
-        reference.set_parameter(&shard.name, &whole)?;
+/// A trainer in another precision at the parameters of `trainer`.
+fn moved(
+    trainer: &Trainer,
+    dtype: Dtype,
+    mixed_precision: MixedPrecision,
+    corpus: Corpus,
+) -> Result<Trainer> {
+    let config = TrainerConfig { dtype, mixed_precision, ..trainer.config().clone() };
+    let mut other = Trainer::new(config, ProcessGroup::single(), corpus)?;
+    for shard in trainer.named_shards()? {
+        other.set_parameter(&shard.name, &trainer.full_parameter(&shard.name)?)?;
     }
-    Ok(reference)
+    Ok(other)
 }
 
 fn training(arguments: &Arguments) -> TrainerConfig {
@@ -153,9 +163,6 @@ fn training(arguments: &Arguments) -> TrainerConfig {
         attention: Attention::Plain,
     };
     let mut config = TrainerConfig::new(model, 8, 128);
-    config.dtype = arguments.dtype.into();
-    config.mixed_precision.param_dtype = arguments.param_dtype.map(Into::into);
-    config.mixed_precision.compute_dtype = arguments.compute_dtype.map(Into::into);
     config.optimizer.lr = 3e-3;
     config.optimizer.clip_norm = Some(1.0);
     config.threads = Some(arguments.threads);
