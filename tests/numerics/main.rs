@@ -7,6 +7,7 @@ mod dense;
 #[path = "../support/models.rs"]
 mod models;
 
+mod blocks;
 mod degenerate;
 mod density;
 mod lanczos;
