@@ -4,7 +4,7 @@ mod common;
 
 use common::oracle::Plain;
 use common::{bits, config, generator_lock, on_ranks, text, values};
-use hessian_probe::{Host, Precision, Shard};
+use hessian_probe::{HessianProbe, Host, Precision, ProbeConfig, Shard};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use hessian_probe_fsdp::model::standard_normal;
@@ -156,6 +156,35 @@ fn products_are_those_of_the_dense_hessian() {
         let error = norm(&(difference - dense.mv(&flat(&v)))) / norm(&dense.mv(&flat(&v)));
         assert!(error < 1e-6, "differences are off by {error:e}");
     }
+}
+
+/// A probe with `difference = "exact"` finds the outermost eigenvalues to all digits.
+#[test]
+fn a_probe_takes_exact_products() {
+    let _lock = generator_lock();
+    let config = tiny(false, 0.0, Dtype::F64);
+    let eigenvalues = Vec::<f64>::try_from(dense(&config).linalg_eigvalsh("L")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "on_error = \"stop\"\n[schedule]\nevery = 1\n[slq]\nsteps = 60\ndtype = \"f64\"\n\
+         [hvp]\ndifference = \"exact\"\n[log]\ndir = {:?}",
+        directory.path().to_str().unwrap()
+    );
+    let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+    let snapshot = probe.probe(0, &mut trainer(config)).unwrap();
+    assert_eq!((snapshot.hvp.exact, snapshot.hvp.central), (60, 0));
+    let (least, most) = (eigenvalues[0], eigenvalues[eigenvalues.len() - 1]);
+    let size = most.max(-least);
+    assert!(
+        (snapshot.lambda_max.value - most).abs() < 1e-10 * size,
+        "{} for {most}",
+        snapshot.lambda_max.value
+    );
+    assert!(
+        (snapshot.lambda_min.value - least).abs() < 1e-10 * size,
+        "{} for {least}",
+        snapshot.lambda_min.value
+    );
 }
 
 #[test]

@@ -121,6 +121,18 @@ fn train(
     (trace, trainer.into_group())
 }
 
+/// The same training in f32.
+fn wide(config: TrainerConfig) -> TrainerConfig {
+    TrainerConfig { dtype: Dtype::F32, mixed_precision: MixedPrecision::default(), ..config }
+}
+
+/// Names and whole values of all parameters.
+fn parameters(trainer: &Trainer) -> (Vec<String>, Vec<Tensor>) {
+    let names: Vec<String> = trainer.named_shards().unwrap().into_iter().map(|shard| shard.name).collect();
+    let whole = names.iter().map(|name| trainer.full_parameter(name).unwrap()).collect();
+    (names, whole)
+}
+
 #[test]
 fn an_evaluation_in_full_precision_leaves_training_bit_identical() {
     let _lock = generator_lock();
