@@ -11,9 +11,10 @@ use hessian_probe_fsdp::{
 use tch::{Device, Kind, Tensor};
 
 fn cases() -> [(&'static str, TrainerConfig); 3] {
-    let masters = TrainerConfig { mixed_precision: MixedPrecision::bf16(), ..config(true, 0.2, Dtype::F32) };
-    let pure = config(false, 0.2, Dtype::Bf16);
-    let mut wide_moments = config(true, 0.2, Dtype::Bf16);
+    let config = |tied, dtype| TrainerConfig { batch_size: 4, ..config(tied, 0.2, dtype) };
+    let masters = TrainerConfig { mixed_precision: MixedPrecision::bf16(), ..config(true, Dtype::F32) };
+    let pure = config(false, Dtype::Bf16);
+    let mut wide_moments = config(true, Dtype::Bf16);
     wide_moments.optimizer.state_dtype = Some(Dtype::F32);
     [("masters", masters), ("pure", pure), ("f32 moments", wide_moments)]
 }
@@ -159,21 +160,17 @@ fn full_precision_is_that_of_a_trainer_in_f32_at_the_same_values_bit_for_bit() {
             for _ in 0..3 {
                 trainer.step().unwrap();
             }
-            let names: Vec<String> =
-                trainer.named_shards().unwrap().into_iter().map(|shard| shard.name).collect();
-            let whole: Vec<Tensor> = names.iter().map(|name| trainer.full_parameter(name).unwrap()).collect();
+            let (names, whole) = parameters(&trainer);
             let state = trainer.generator_state().unwrap();
             trainer.set_precision(Precision::Full).unwrap();
             let found = gradient(&mut trainer);
             let loss = trainer.loss().unwrap();
             assert_eq!(loss.to_bits(), found.0, "{name}: the loss alone");
 
-            let wide =
-                TrainerConfig { dtype: Dtype::F32, mixed_precision: MixedPrecision::default(), ..config };
-            let mut reference = Trainer::new(wide, trainer.into_group(), text()).unwrap();
+            let mut reference = Trainer::new(wide(config), trainer.into_group(), text()).unwrap();
             reference.set_probe_batch(batch(rank, true)).unwrap();
             for (name, whole) in names.iter().zip(&whole) {
-                reference.set_parameter(name, &whole.to_kind(Kind::Float)).unwrap();
+                reference.set_parameter(name, whole).unwrap();
             }
             reference.set_generator_state(&state).unwrap();
             assert!(gradient(&mut reference) == found, "{name}");
@@ -182,7 +179,7 @@ fn full_precision_is_that_of_a_trainer_in_f32_at_the_same_values_bit_for_bit() {
     });
 }
 
-/// A callback that fails to switch back does not change what is trained, nor what a checkpoint holds.
+/// A callback that fails to switch back does not change what is trained.
 #[test]
 fn a_step_is_always_in_the_trainers_own_precision() {
     struct Forgetful;
@@ -205,10 +202,11 @@ fn a_step_is_always_in_the_trainers_own_precision() {
     }
 }
 
-fn probe(directory: &std::path::Path) -> HessianProbe {
+fn probe(directory: &std::path::Path, precision: &str) -> HessianProbe {
     let toml = format!(
-        "on_error = \"stop\"\n[schedule]\nevery = 5\nat_end = true\n[slq]\nsteps = 4\n[log]\ndir = {:?}",
-        directory.to_str().unwrap()
+        "on_error = \"stop\"\n[schedule]\nevery = 5\nat_end = true\n[slq]\nsteps = 4\n\
+         [hvp]\nprecision = \"{precision}\"\n[log]\ndir = {:?}",
+        directory.join(precision).to_str().unwrap()
     );
     HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
 }
@@ -217,14 +215,52 @@ fn probe(directory: &std::path::Path) -> HessianProbe {
 fn training_with_probes_is_bit_identical_to_training_without() {
     let _lock = generator_lock();
     on_ranks(&[1, 2], |mut group| {
-        for (name, config) in cases() {
+        for (name, config) in cases().into_iter().take(2) {
             let directory = tempfile::tempdir().unwrap();
-            let (plain, back) = train(config.clone(), group, 12, &mut []);
-            let mut probe = probe(directory.path());
-            let (probed, back) = train(config, back, 12, &mut [&mut probe]);
-            assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(11), "{name}: probes took place");
-            assert!(plain == probed, "{name}");
+            let (plain, back) = train(config.clone(), group, 7, &mut []);
             group = back;
+            for precision in ["loop", "full"] {
+                let mut probe = probe(directory.path(), precision);
+                let (probed, back) = train(config.clone(), group, 7, &mut [&mut probe]);
+                assert_eq!(
+                    probe.latest().map(|snapshot| snapshot.step),
+                    Some(6),
+                    "{name}: probes took place"
+                );
+                assert!(plain == probed, "{name}, {precision}");
+                group = back;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_probe_in_full_precision_is_that_of_a_training_in_f32_at_the_same_values() {
+    let _lock = generator_lock();
+    on_ranks(&[1, 2], |mut group| {
+        for (name, config) in cases() {
+            let (rank, directory) = (group.rank(), tempfile::tempdir().unwrap());
+            let mut trainer = Trainer::new(config.clone(), group, text()).unwrap();
+            trainer.set_probe_batch(batch(rank, false)).unwrap();
+            trainer.step().unwrap();
+            let (names, whole) = parameters(&trainer);
+            let probed = |number: &str, precision: &str, host: &mut dyn Host| {
+                probe(&directory.path().join(number), precision).probe(0, host).unwrap().clone()
+            };
+            let narrow = probed("0", "loop", &mut trainer);
+            let found = probed("1", "full", &mut trainer);
+
+            let mut reference = Trainer::new(wide(config), trainer.into_group(), text()).unwrap();
+            reference.set_probe_batch(batch(rank, false)).unwrap();
+            for (name, whole) in names.iter().zip(&whole) {
+                reference.set_parameter(name, whole).unwrap();
+            }
+            let expected = probed("2", "loop", &mut reference);
+            assert_eq!(found.loss.to_bits(), expected.loss.to_bits(), "{name}");
+            assert_eq!(found.probes, expected.probes, "{name}");
+            let noise = [&narrow, &found].map(|snapshot| snapshot.hvp.gradient_noise);
+            assert!(noise[1] < noise[0] / 10.0, "{name}: noise in bf16 and in f32 {noise:?}");
+            group = reference.into_group();
         }
     });
 }

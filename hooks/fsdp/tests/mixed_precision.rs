@@ -173,9 +173,8 @@ fn a_probe_batch_has_the_gradient_of_a_loop_that_casts_explicitly() {
     }
 }
 
-/// RMSNorm squares and averages in f32; softmax and cross-entropy take logarithms of f32 sums.
 #[test]
-fn the_mean_square_of_a_norm_is_taken_in_f32() {
+fn norms_and_softmax_add_up_in_f32() {
     let config = pure(0.0, None);
     let model = Llama::new(config.model.clone(), Kind::BFloat16, Device::Cpu).unwrap();
     // 257 and 1 differ in more bits than bf16 has, so that a mean in bf16 would lose most of them.
@@ -189,6 +188,13 @@ fn the_mean_square_of_a_norm_is_taken_in_f32() {
     let mean = (&wide * &wide).mean_dim([-1_i64].as_slice(), true, None);
     let expected: Tensor = wide * (mean + 1e-5).rsqrt();
     assert!(bits(&found) == bits(&expected.to_kind(Kind::BFloat16)));
+
+    // A thousand equal probabilities: a sum in bf16 would stop at 256.
+    let scores = Tensor::zeros([1000], (Kind::BFloat16, Device::Cpu));
+    let found = scores.softmax(-1, None::<Kind>);
+    assert!(
+        bits(&found) == bits(&scores.to_kind(Kind::Float).softmax(-1, None::<Kind>).to_kind(Kind::BFloat16))
+    );
 }
 
 #[test]
