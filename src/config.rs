@@ -75,6 +75,9 @@ pub struct SlqConfig {
     pub distribution: Distribution,
     /// The seed of the probe vectors: with a probe's index it determines them, on any number of ranks.
     pub seed: u64,
+    /// Find up to so many outliers by a run of their own (m more products a probe, and so many more vectors in
+    /// memory) and take them out of all runs, which then resolve smaller eigenvalues. 0: not at all.
+    pub deflate: usize,
     /// Where older Lanczos vectors are kept and in which type.
     pub basis: BasisConfig,
     /// The type of the Lanczos vectors: by default that of the parameters, f32 for narrower ones.
@@ -90,6 +93,7 @@ impl Default for SlqConfig {
             reorthogonalize: Reorthogonalize::Full,
             distribution: Distribution::Rademacher,
             seed: 0,
+            deflate: 0,
             basis: BasisConfig::default(),
             dtype: None,
         }
@@ -325,6 +329,10 @@ impl ProbeConfig {
         if self.resume.every == Some(0) {
             return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));
         }
+        if self.resume.every.is_some() && self.slq.deflate > 0 {
+            let reason = "a probe that deflates outliers cannot be resumed; leave out one of resume.every and slq.deflate";
+            return Err(Error::config("resume.every", reason));
+        }
         self.log.validate()
     }
 }
@@ -336,6 +344,11 @@ impl SlqConfig {
         }
         if self.probes == 0 {
             return Err(Error::config("slq.probes", "must be at least 1"));
+        }
+        let stores_all = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+        if self.deflate > 0 && !stores_all {
+            let reason = "needs all Lanczos vectors to make Ritz vectors of; with slq.reorthogonalize = \"full\" or \"partial\"";
+            return Err(Error::config("slq.deflate", reason));
         }
         if let Reorthogonalize::Window(window) = self.reorthogonalize
             && window < 2

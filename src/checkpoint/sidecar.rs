@@ -147,6 +147,7 @@ mod tests {
                 repeat_difference: Some(0.0),
                 asymmetry: Some(1e-6),
                 age: 2,
+                deflated_curvature: vec![(1.0, 2.0)],
                 curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
             },
             configuration: u64::MAX,

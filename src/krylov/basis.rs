@@ -66,6 +66,34 @@ impl Basis {
         })
     }
 
+    /// Room for `count` vectors that are no recurrence's.
+    ///
+    /// # Errors
+    /// When libtorch cannot allocate it.
+    pub(crate) fn outliers(layout: &Layout, count: usize) -> Result<Self, TchError> {
+        let basis = Self::new(layout, Reorthogonalize::Full, count.max(1))?;
+        Ok(Self { capacity: count.max(1), ..basis })
+    }
+
+    /// w ← Σ c_i q_i, all vectors being stored.
+    ///
+    /// # Errors
+    /// When they are not, and as libtorch reports.
+    pub(crate) fn combination(&self, coefficients: &[f64], w: &mut Tensor) -> Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
+        if coefficients.len() != self.stored() || self.oldest() > 0 {
+            let reason = format!("{} coefficients for {} vectors", coefficients.len(), self.stored());
+            return Err(TchError::Shape(reason));
+        }
+        let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
+        let factors = Tensor::f_from_slice(coefficients)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
+        for (start, len) in self.pieces() {
+            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
+            w.f_narrow(0, start, len)?.f_copy_(&block.f_tr()?.f_mv(&factors)?)?;
+        }
+        Ok(())
+    }
+
     /// Forgets all vectors, keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;

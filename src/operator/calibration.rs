@@ -56,6 +56,8 @@ pub struct Calibration {
     pub age: u64,
     /// For each vector of a run, ‖Hq_j‖ and the parity ratio per unit of h.
     pub curvature: Vec<(f64, f64)>,
+    /// The same for runs with outliers deflated.
+    pub deflated_curvature: Vec<(f64, f64)>,
 }
 
 impl FiniteDifference<'_, '_> {

@@ -205,6 +205,14 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         self.noise
     }
 
+    /// From here on runs are those of the deflated operator, whose vectors meet another curvature; or the other
+    /// way round.
+    pub(crate) fn swap_memory(&mut self) {
+        let Calibration { curvature, deflated_curvature, .. } = &mut *self.calibration;
+        std::mem::swap(curvature, deflated_curvature);
+        self.last = None;
+    }
+
     /// Gradients computed so far.
     pub(crate) fn gradients(&self) -> u64 {
         self.guard.gradients

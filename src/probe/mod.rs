@@ -106,6 +106,11 @@ impl HessianProbe {
         let snapshot = self.measure(step, host)?;
         self.record(Record::Snapshot(Box::new(snapshot.clone())));
         ::log::info!(target: "hessian_probe", "{}", summary(&snapshot));
+        if host.group().rank() == 0 {
+            for warning in &snapshot.warnings {
+                ::log::warn!(target: "hessian_probe", "step {step}: {warning}");
+            }
+        }
         self.last_probed = Some(step);
         self.probes_taken += 1;
         self.overhead.record(snapshot.cost.seconds);
@@ -188,7 +193,12 @@ impl HessianProbe {
             let (config, interrupter) = (&self.config, &self.interrupter);
             slq::snapshot(host, layout, config, &mut self.calibration, interrupter, partition.as_ref(), step)
         };
-        attempt().map_err(|source| Error::AtStep { step, source: Box::new(source) })
+        attempt().map_err(|source| {
+            // What was learned of a run that ended in the middle may be out of order.
+            self.calibration.curvature.clear();
+            self.calibration.deflated_curvature.clear();
+            Error::AtStep { step, source: Box::new(source) }
+        })
     }
 
     /// A probe that is due: its failure is what the configuration makes of it.

@@ -1,5 +1,6 @@
 //! One probe: stochastic Lanczos quadrature of the host's loss, from the loan of θ to the snapshot.
 
+mod deflation;
 mod report;
 mod resume;
 
@@ -18,7 +19,10 @@ use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::{ShardedVector, number};
-use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature};
+use crate::spectrum::{
+    Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
+};
+use deflation::Deflation;
 use report::cost;
 pub(crate) use report::report;
 use resume::Resume;
@@ -66,22 +70,38 @@ pub(crate) fn snapshot(
         Some(resume) => resume.restore(&mut operator),
         None => (Vec::new(), None),
     };
+    let mut deflation = None;
+    if slq.deflate > 0 {
+        begin(&mut operator, slq, 0, &mut basis)?;
+        let run = lanczos.run(&mut operator, &mut basis, w)?;
+        let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
+        deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
+        operator.swap_memory();
+    }
     for index in probes.len() as u64..slq.probes as u64 {
         let mut state = match begun.take() {
             Some(state) => state,
             None => {
-                let drawn = draw(layout, slq, index, &mut basis);
-                operator.defer(STARTING, drawn);
-                normalise(&mut operator, slq.distribution, &basis)?;
+                begin(&mut operator, slq, index, &mut basis)?;
+                if let Some(deflation) = &mut deflation {
+                    deflation.project(&mut operator, &mut basis, w)?;
+                }
                 LanczosState::default()
             }
         };
-        while lanczos.advance(&mut operator, &mut basis, w, &mut state)? {
+        while match &mut deflation {
+            Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
+            None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
+        } {
             if let Some(resume) = &mut resume {
                 resume.save(&mut operator, layout, &basis, &probes, &state)?;
             }
         }
-        probes.push(spectrum(&mut operator, index, &state.run, &basis, slq)?);
+        let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
+        probes.push(match &deflation {
+            Some(deflation) => deflation.complete(record),
+            None => record,
+        });
         if let Some(resume) = &mut resume {
             resume.next_run();
         }
@@ -90,11 +110,14 @@ pub(crate) fn snapshot(
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
-    let mut basis_bytes = basis.bytes();
+    if slq.deflate > 0 {
+        operator.swap_memory();
+    }
+    let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
     if let Some(partition) = partition {
         // Its memory is that of the blocks now.
-        drop((basis, direction));
+        drop((basis, direction, deflation));
         basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
         block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w)?);
     }
@@ -109,6 +132,7 @@ pub(crate) fn snapshot(
     let hvp = report(&products, redone, spent.noise, calibration);
     let cost =
         Cost { calibration_gradients, basis_bytes, ..cost(&spent, &ranks, started.elapsed().as_secs_f64()) };
+    let warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
@@ -132,6 +156,7 @@ pub(crate) fn snapshot(
         spectral_entropy: statistics.spectral_entropy,
         unresolved: statistics.unresolved,
         block_diagonal,
+        warnings,
         probes,
         hvp,
         cost,
@@ -156,7 +181,10 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    parameters + live + (2 + recent) * layout.vector_bytes() + basis.max(blocks)
+    parameters
+        + live
+        + (2 + recent) * layout.vector_bytes()
+        + (basis + deflation::bytes(layout, slq)).max(blocks)
 }
 
 /// The basis, and the one vector besides it.
@@ -183,6 +211,18 @@ fn draw(layout: &Layout, slq: &SlqConfig, index: u64, basis: &mut Basis) -> Resu
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(slq.seed, index, slq.distribution).write(layout, scale, &row)?;
     basis.commit()
+}
+
+/// Makes unit probe vector `index` the basis' only vector.
+fn begin(
+    operator: &mut FiniteDifference<'_, '_>,
+    slq: &SlqConfig,
+    index: u64,
+    basis: &mut Basis,
+) -> Result<()> {
+    let drawn = draw(operator.layout(), slq, index, basis);
+    operator.defer(STARTING, drawn);
+    normalise(operator, slq.distribution, basis)
 }
 
 /// Makes the first basis vector a unit vector. Signs have norm √n as they are.

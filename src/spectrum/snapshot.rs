@@ -67,6 +67,23 @@ pub struct ProbeRecord {
     /// What was merged into other nodes, in a run that does not keep its vectors orthogonal to all before.
     #[serde(default)]
     pub ghosts: Option<Ghosts>,
+    /// Outliers that were found by a run of their own and taken out of this one, which then is T's; they are
+    /// among the nodes. Largest magnitude first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deflated: Vec<DeflatedValue>,
+}
+
+/// An outlier that was deflated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeflatedValue {
+    /// Its Ritz value.
+    pub value: f64,
+    /// Its weight in the quadrature: the squared component of the start vector along its Ritz vector.
+    pub weight: f64,
+    /// Its Lanczos residual.
+    pub residual: f64,
+    /// The predicted error of the operator on its Ritz vector.
+    pub hvp_error: f64,
 }
 
 /// Eigenvalues of T that stand for no eigenvalue of their own: see [`ghosts`](super::ghosts).
@@ -199,6 +216,9 @@ pub struct Snapshot {
     /// How much of H is block-diagonal, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_diagonal: Option<BlockDiagonal>,
+    /// What a reader has to know before any other number: see [`regime`](super::regime). Empty where all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The Lanczos runs.
     pub probes: Vec<ProbeRecord>,
     /// How the products went.

@@ -8,6 +8,7 @@ mod dense;
 mod models;
 
 mod blocks;
+mod deflation;
 mod degenerate;
 mod density;
 mod lanczos;
