@@ -8,7 +8,7 @@ use hessian_probe::Host;
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{
-    Batch, Checkpoint, Dtype, Error, Llama, MixedPrecision, ProbeBatch, SequenceSource, Trainer,
+    Attention, Batch, Checkpoint, Dtype, Error, Llama, MixedPrecision, ProbeBatch, SequenceSource, Trainer,
     TrainerConfig,
 };
 use std::ffi::OsStr;
@@ -195,6 +195,21 @@ fn norms_and_softmax_add_up_in_f32() {
     assert!(
         bits(&found) == bits(&scores.to_kind(Kind::Float).softmax(-1, None::<Kind>).to_kind(Kind::BFloat16))
     );
+}
+
+#[test]
+fn fused_attention_in_bf16_agrees_with_plain_attention() {
+    let _lock = generator_lock();
+    let losses = [Attention::Plain, Attention::Sdpa].map(|attention| {
+        let mut config = masters(0.0);
+        config.model.attention = attention;
+        let mut trainer = Trainer::new(config, ProcessGroup::single(), text()).unwrap();
+        [(); 4].map(|()| trainer.step().unwrap().loss)
+    });
+    assert_ne!(losses[0], losses[1], "rounded in other places");
+    for (plain, fused) in losses[0].iter().zip(&losses[1]) {
+        assert!((plain - fused).abs() < 2e-3 * plain, "{plain} and {fused}");
+    }
 }
 
 #[test]
