@@ -4,46 +4,8 @@ use crate::checkpoint::CheckpointConfig;
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
 use crate::optimizer::{AdamWConfig, LearningRate};
+pub use crate::precision::{Dtype, MixedPrecision};
 use serde::{Deserialize, Serialize};
-use tch::Kind;
-
-/// The kind of parameters, gradients and optimizer state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// 64 bits.
-    F64,
-}
-
-impl Dtype {
-    /// tch's name for it.
-    #[must_use]
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::F32 => Kind::Float,
-            Self::F64 => Kind::Double,
-        }
-    }
-
-    /// safetensors' name for it.
-    pub(crate) fn safetensors(self) -> safetensors::Dtype {
-        match self {
-            Self::F32 => safetensors::Dtype::F32,
-            Self::F64 => safetensors::Dtype::F64,
-        }
-    }
-
-    /// The size of an element.
-    pub(crate) fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-}
 
 /// A training run; a table of TOML or JSON. Unknown keys are errors.
 ///
@@ -104,9 +66,14 @@ pub struct TrainerConfig {
     /// Of initial values, data and dropout.
     #[serde(default)]
     pub seed: u64,
-    /// Of parameters, gradients and optimizer state.
+    /// Of this rank's parameters and gradients, and by default of the optimizer's state. With
+    /// [`mixed_precision`](Self::mixed_precision) these are the masters, with `"bf16"` there are none: what an
+    /// update does to a parameter is rounded to bf16, as it is in PyTorch with a model of that type.
     #[serde(default)]
     pub dtype: Dtype,
+    /// Narrower types for what is gathered, computed and reduced.
+    #[serde(default, skip_serializing_if = "MixedPrecision::is_default")]
+    pub mixed_precision: MixedPrecision,
     /// Threads of libtorch on each rank; its own choice where absent. Sums depend on it in their last
     /// bits, so runs that are compared need the same.
     #[serde(default)]
@@ -133,6 +100,7 @@ impl TrainerConfig {
             schedule: LearningRate::default(),
             seed: 0,
             dtype: Dtype::default(),
+            mixed_precision: MixedPrecision::default(),
             threads: None,
             checkpoint: None,
         }
@@ -146,6 +114,7 @@ impl TrainerConfig {
         self.model.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate()?;
+        self.mixed_precision.validate(self.dtype)?;
         self.checkpoint.as_ref().map_or(Ok(()), CheckpointConfig::validate)?;
         for (key, value) in [
             ("batch_size", self.batch_size),

@@ -123,6 +123,15 @@ pub enum Error {
         rank: usize,
     },
 
+    /// The trainer, as it is configured, cannot differentiate twice.
+    #[error("rank {rank}: no exact Hessian-vector product: {reason}")]
+    NoExactHvp {
+        /// This rank.
+        rank: usize,
+        /// Why, and what to set.
+        reason: String,
+    },
+
     /// No parameter has this name.
     #[error(
         "no parameter is named `{name}`; names are Hugging Face's, as in `model.layers.0.self_attn.q_proj.weight`"

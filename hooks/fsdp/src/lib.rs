@@ -70,9 +70,38 @@
 //! [`Trainer::from_hugging_face`] and [`Trainer::export_hugging_face`]. The format, and what holds when a
 //! process is killed or a disk is full, is on the page of [`checkpoint`].
 //!
+//! # Precision
+//! | key | what is in this type | PyTorch's name for it | default |
+//! |---|---|---|---|
+//! | `dtype` | shards, gradient shards, checkpoints | the type of the model's parameters | f32 |
+//! | `mixed_precision.param_dtype` | what is gathered; shards are cast before | `MixedPrecisionPolicy.param_dtype` | `dtype` |
+//! | `mixed_precision.compute_dtype` | parameters, activations and gradients of a pass | `param_dtype`, too | `param_dtype` |
+//! | `mixed_precision.reduce_dtype` | the reduce-scatter, cast to and summed in | `MixedPrecisionPolicy.reduce_dtype` | `param_dtype` |
+//! | `optimizer.state_dtype` | AdamW's moments | the parameters', always | `dtype` |
+//!
+//! **f32 masters** (`param_dtype = "bf16"`): half the traffic of f32; sums over micro-batches, moments and updates are
+//! f32. **bf16 parameters** (`dtype = "bf16"`): everything is bf16, as with PyTorch's optimizers on such a model; an
+//! update of less than half a parameter's last bit is lost, so that training falls behind that in f32 (`cargo test -p
+//! hessian-probe-fsdp --test mixed_precision losses -- --nocapture` shows how far). Gradients of micro-batches are added
+//! up in `dtype`.
+//!
+//! In f32 whatever the rest is in: the mean square and the division of RMSNorm, the sums of softmax, the tables of rotary
+//! angles (then rounded), cross-entropy, of logits that are bf16 (its sum over targets is f64), and the arithmetic of
+//! AdamW, whose results are rounded once, where they are kept. Attention's scores and probabilities and the residual
+//! stream are in `compute_dtype`. With tied embeddings the two parts of the gradient are cast and added one by one.
+//! Rounding happens on one rank as on many.
+//!
+//! A probe with `[hvp] precision = "full"` evaluates in f32 while training stays as it is: gathered, computed and
+//! reduced in f32 from the masters, or from copies in f32 (`4 n/W` bytes more) where the parameters are bf16. Either
+//! way it leaves training's bits alone, and finds what a probe of a training in f32 at the same values would.
+//!
+//! # Exact products
+//! On one rank and with `model.attention = "plain"`, the trainer [offers](hessian_probe::Host::exact_hvp) Hessian-vector
+//! products by double backward, for `[hvp] difference = "exact"`: the reference for differences. The graph spans the
+//! whole model; what all blocks keep is in memory together.
+//!
 //! # Not there yet
-//! Mixed precision, gathering a block while its predecessor runs, GPUs. They are coming; the
-//! parts of the crate are shaped for them.
+//! Gathering a block while its predecessor runs, GPUs. They are coming; the parts of the crate are shaped for them.
 
 pub mod checkpoint;
 pub mod config;
@@ -81,15 +110,17 @@ pub mod engine;
 mod error;
 pub mod model;
 pub mod optimizer;
+pub mod precision;
 pub mod sharding;
 pub mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
-pub use config::{Dtype, TrainerConfig};
+pub use config::TrainerConfig;
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
 pub use model::{Attention, Llama, LlamaConfig};
 pub use optimizer::{AdamWConfig, LearningRate};
+pub use precision::{Dtype, MixedPrecision};
 pub use sharding::GatherMeter;
 pub use trainer::{ProbeBatch, RunReport, StepReport, Trainer};

@@ -18,6 +18,11 @@ impl Trainer {
         if mine.dtype != saved.dtype {
             return Err(incompatible("dtype", format!("{:?}", mine.dtype), format!("{:?}", saved.dtype)));
         }
+        let moments = [mine, saved].map(|config| config.optimizer.state_dtype.unwrap_or(config.dtype));
+        if moments[0] != moments[1] {
+            let [mine, saved] = moments.map(|dtype| format!("{dtype:?}"));
+            return Err(incompatible("optimizer.state_dtype", mine, saved));
+        }
         for (key, mine, saved) in differences(mine, saved) {
             // A limit, initial values, and what regularises or rearranges the same function.
             let free = ["max_position_embeddings", "initializer_range", "dropout", "attention"];

@@ -161,7 +161,6 @@ impl Trainer {
     fn read(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let (rank, world_size, manifest) =
             (self.group().rank(), self.group().world_size(), checkpoint.manifest());
-        let (kind, size) = (self.config().dtype.kind(), self.config().dtype.bytes() as usize);
         let _no_grad = no_grad_guard();
         for entry in &manifest.ranks {
             let pieces = self.needed(entry);
@@ -172,10 +171,11 @@ impl Trainer {
             for piece in pieces {
                 let Some(shard) = self.state_shards(piece.state).get(piece.block) else { continue };
                 let mut start = piece.shard_start as i64;
+                let dtype = self.state_dtype(piece.state);
                 file.read(piece.bytes, |bytes| {
-                    let count = (bytes.len() / size) as i64;
+                    let count = (bytes.len() / dtype.bytes() as usize) as i64;
                     let copy = || {
-                        let values = Tensor::f_from_data_size(bytes, &[count], kind)?;
+                        let values = Tensor::f_from_data_size(bytes, &[count], dtype.kind())?;
                         shard.f_narrow(0, start, count)?.f_copy_(&values)
                     };
                     copy().at(rank, || format!("reading {}", entry.file.path))?;
@@ -215,13 +215,13 @@ impl Trainer {
 
     /// What this rank needs of a writer's file.
     fn needed(&self, entry: &RankEntry) -> Vec<Piece> {
-        let size = self.config().dtype.bytes();
         let parameters = self.parameter_places();
         let piece = |slice: &super::manifest::SliceEntry| {
             let &(block, parameter) = parameters.get(slice.parameter)?;
             let layout = self.engine().parameters().layouts().get(block)?;
             let own = layout.slice(self.group().rank(), parameter);
             let own_start = own.parameter_start as u64;
+            let size = self.state_dtype(slice.state).bytes();
             let start = slice.start.max(own_start);
             let end = (slice.start + slice.len).min(own_start + own.len as u64);
             let first = slice.offset + start.saturating_sub(slice.start) * size;

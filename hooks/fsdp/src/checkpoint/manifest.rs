@@ -49,8 +49,11 @@ pub struct ParameterEntry {
     pub name: String,
     /// The shape of the whole.
     pub shape: Vec<i64>,
-    /// The kind of its elements and of its moments'.
+    /// The type of its elements.
     pub dtype: Dtype,
+    /// The type of its moments' elements, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moments_dtype: Option<Dtype>,
 }
 
 /// One rank's file.
@@ -197,7 +200,8 @@ impl Manifest {
                 return Err(format!("the random state in {} lies outside of it", rank.file.path));
             }
             for slice in &rank.slices {
-                let size = self.parameters.get(slice.parameter).map(|parameter| parameter.dtype.bytes());
+                let parameter = self.parameters.get(slice.parameter);
+                let size = parameter.map(|parameter| parameter.dtype_of(slice.state).bytes());
                 let Some(size) = size else {
                     return Err(format!("there is no parameter number {}", slice.parameter));
                 };
@@ -237,6 +241,15 @@ impl Manifest {
 }
 
 impl ParameterEntry {
+    /// The type of the elements of one of the three vectors.
+    #[must_use]
+    pub fn dtype_of(&self, state: State) -> Dtype {
+        match state {
+            State::Parameter => self.dtype,
+            State::ExpAvg | State::ExpAvgSq => self.moments_dtype.unwrap_or(self.dtype),
+        }
+    }
+
     fn numel(&self) -> Option<u64> {
         self.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
     }
@@ -308,7 +321,12 @@ mod tests {
             optimizer_steps: 5,
             world_size: 2,
             config,
-            parameters: vec![ParameterEntry { name: "w".into(), shape: vec![2, 4], dtype: Dtype::F32 }],
+            parameters: vec![ParameterEntry {
+                name: "w".into(),
+                shape: vec![2, 4],
+                dtype: Dtype::F32,
+                moments_dtype: None,
+            }],
             ranks: vec![rank(0, 0, 5), rank(1, 5, 3)],
             files: vec![file("hessian_probe/state.json", 3)],
             callbacks: vec![serde_json::json!({"seen": 0.1})],

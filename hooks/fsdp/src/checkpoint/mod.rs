@@ -30,8 +30,8 @@
 //!
 //! **A rank's file** is in the [safetensors](https://github.com/huggingface/safetensors) format, which any
 //! reader of it opens. Tensors are one-dimensional slices of flattened parameters, under
-//! `parameter/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME` (AdamW's moments), little-endian, in that order
-//! and then that of the model's blocks; slices of no elements are left out. `random_state` (bytes) is last.
+//! `parameter/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME` (AdamW's moments), little-endian, in that order (but
+//! wider types first) and then that of the model's blocks; slices of no elements are left out. `random_state` (bytes) is last.
 //!
 //! **The manifest** is JSON, `{"crc32c": C, "manifest": M}`, with fixed white space around `M`, so that the
 //! checksum `C` (eight hexadecimal digits) is that of the very bytes of `M`:
@@ -41,7 +41,7 @@
 //! | `format`, `version` | `"hessian-probe-fsdp checkpoint"`, 1 |
 //! | `step`, `tokens`, `optimizer_steps`, `world_size` | how far training was, on how many ranks |
 //! | `config` | the run's configuration: model, optimizer settings, schedule, seed, … |
-//! | `parameters` | name, shape and dtype of each parameter, in order |
+//! | `parameters` | name, shape and dtype of each parameter, in order; `moments_dtype` where that is another |
 //! | `ranks` | for each rank its `file`, its `slices` (`state`, index of the `parameter`, `start` and `len` in elements of the flattened parameter, `offset` in bytes of the file), and where its random state lies |
 //! | `files` | those of callbacks |
 //! | `callbacks` | what callbacks returned from `state_dict` |

@@ -5,6 +5,7 @@ use super::manifest::{SliceEntry, State};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
 use crate::sharding::BlockLayout;
+use std::cmp::Reverse;
 use std::path::Path;
 
 /// The place of everything in a rank's file.
@@ -26,24 +27,28 @@ pub(super) fn file_name(rank: usize, world_size: usize) -> String {
 }
 
 impl RankFile {
-    /// The file of `rank`, whose generator has a state of `random_state_bytes`. Empty slices are left out.
+    /// The file of `rank`, whose generator has a state of `random_state_bytes`; `dtype` is that of each vector.
+    /// Empty slices are left out.
     pub(super) fn plan(
         layouts: &[BlockLayout],
         rank: usize,
-        dtype: Dtype,
+        dtype: impl Fn(State) -> Dtype,
         random_state_bytes: usize,
         path: &Path,
     ) -> Result<Self> {
         let mut header = Header::new();
         let mut slices = Vec::new();
-        for state in State::ALL {
+        // Wider elements first: without gaps, each then starts at a multiple of its size.
+        let mut states = State::ALL;
+        states.sort_by_key(|&state| Reverse(dtype(state).bytes()));
+        for state in states {
             let parameters = layouts.iter().flat_map(|layout| {
                 layout.parameters.iter().map(move |parameter| (parameter, layout.slice(rank, parameter)))
             });
             for (index, (parameter, slice)) in parameters.enumerate().filter(|(_, (_, slice))| slice.len > 0)
             {
                 let key = state.key(&parameter.spec.name);
-                let offset = header.push(key, dtype.safetensors(), vec![slice.len]);
+                let offset = header.push(key, dtype(state).safetensors(), vec![slice.len]);
                 slices.push(SliceEntry {
                     state,
                     parameter: index,

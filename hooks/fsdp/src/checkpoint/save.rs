@@ -6,6 +6,7 @@ use super::checksum::{CHUNK_BYTES, ChecksumWriter, checksum_file, chunks};
 use super::manifest::{FileEntry, MANIFEST, Manifest, ParameterEntry, RankEntry, State, VERSION};
 use super::rank_file::{RankFile, file_name};
 use super::retention;
+use crate::config::Dtype;
 use crate::error::{At, Error, Result};
 use crate::trainer::Trainer;
 use hessian_probe::{Callback, Control};
@@ -88,7 +89,7 @@ impl Trainer {
             .zip(&lengths)
             .map(|(rank, &length)| {
                 let layouts = self.engine().parameters().layouts();
-                RankFile::plan(layouts, rank, self.config().dtype, length as usize, &directory)
+                RankFile::plan(layouts, rank, |state| self.state_dtype(state), length as usize, &directory)
             })
             .collect();
         let plans = agree(group, "planning a checkpoint", plans)?;
@@ -128,7 +129,8 @@ impl Trainer {
             let start = self.engine().parameters().layouts()[block].slice(rank, parameter).shard_start;
             for done in (0..slice.len as usize).step_by(PIECE) {
                 let count = PIECE.min(slice.len as usize - done);
-                copy_out(shard, start + done, count, self.config().dtype.bytes() as usize, &mut buffer)
+                let size = self.state_dtype(slice.state).bytes() as usize;
+                copy_out(shard, start + done, count, size, &mut buffer)
                     .at(rank, || format!("saving `{}`", parameter.spec.name))?;
                 file.write(&buffer)?;
             }
@@ -143,6 +145,15 @@ impl Trainer {
             State::Parameter => self.engine().parameters().flat_shards(),
             State::ExpAvg => self.optimizer.first_moments(),
             State::ExpAvgSq => self.optimizer.second_moments(),
+        }
+    }
+
+    /// The type of the elements of one of the three vectors.
+    pub(super) fn state_dtype(&self, state: State) -> Dtype {
+        let config = self.config();
+        match state {
+            State::Parameter => config.dtype,
+            State::ExpAvg | State::ExpAvgSq => config.optimizer.state_dtype.unwrap_or(config.dtype),
         }
     }
 
@@ -175,6 +186,7 @@ impl Trainer {
                 name: parameter.spec.name.clone(),
                 shape: parameter.spec.shape.clone(),
                 dtype: self.config().dtype,
+                moments_dtype: self.config().optimizer.state_dtype.filter(|&it| it != self.config().dtype),
             });
         let manifest = Manifest {
             format: Manifest::format(),

@@ -61,7 +61,7 @@ impl Engine {
 
     /// Gathers a block, runs it without a graph and frees it.
     fn run_block(&self, group: &ProcessGroup, block: usize, input: &Tensor, dropout: bool) -> Result<Tensor> {
-        let gathered = self.parameters.gather(group, block, false)?;
+        let gathered = self.gather(group, block, false)?;
         self.model
             .run(block, gathered.parameters(), input, dropout)
             .at(group.rank(), || format!("the forward pass of block `{}`", self.block_name(block)))

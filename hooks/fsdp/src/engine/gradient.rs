@@ -60,7 +60,7 @@ impl Engine {
             if block < head {
                 masks.rewind()?;
             }
-            let gathered = self.parameters.gather(group, block, true)?;
+            let gathered = self.gather(group, block, true)?;
             let input = self.leaf(input, block)?;
             let output =
                 with_grad(|| self.model.run(block, gathered.parameters(), &input, dropout && block < head))
@@ -140,11 +140,12 @@ impl Engine {
         let layouts = self.parameters.layouts();
         let Some(layout) = layouts.get(block) else { return Ok(()) };
         let borrowed = own.split_off(layout.parameters.len().min(own.len()));
-        gradients.reduce(group, block, layout, own)?;
+        let kind = self.policy().reduce;
+        gradients.reduce(group, block, layout, own, kind)?;
         if let Some((index, layout)) =
             self.parameters.borrows(block).and_then(|index| Some((index, layouts.get(index)?)))
         {
-            gradients.reduce(group, index, layout, borrowed)?;
+            gradients.reduce(group, index, layout, borrowed, kind)?;
         }
         Ok(())
     }

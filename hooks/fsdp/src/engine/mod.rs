@@ -15,12 +15,17 @@
 mod batch;
 mod forward;
 mod gradient;
+mod hvp;
 mod masks;
 
 pub use batch::Batch;
 
+use crate::error::Result;
 use crate::model::Llama;
-use crate::sharding::ShardedParameters;
+use crate::precision::PrecisionPolicy;
+use crate::sharding::{Gathered, ShardedParameters};
+use hessian_probe::Precision;
+use hessian_probe_c10d::ProcessGroup;
 
 /// A model and its sharded parameters.
 ///
@@ -29,13 +34,61 @@ use crate::sharding::ShardedParameters;
 pub struct Engine {
     model: Llama,
     parameters: ShardedParameters,
+    /// In the loop's own precision.
+    policy: PrecisionPolicy,
+    precision: Precision,
 }
 
 impl Engine {
-    /// The engine that runs `model` with `parameters`.
+    /// The engine that runs `model` with `parameters`, all in their kind.
     #[must_use]
     pub fn new(model: Llama, parameters: ShardedParameters) -> Self {
-        Self { model, parameters }
+        let policy = PrecisionPolicy::uniform(model.kind());
+        Self::with_policy(model, parameters, policy)
+    }
+
+    /// The engine that gathers, computes and reduces as `policy` says.
+    #[must_use]
+    pub fn with_policy(model: Llama, parameters: ShardedParameters, policy: PrecisionPolicy) -> Self {
+        Self { model, parameters, policy, precision: Precision::Loop }
+    }
+
+    /// What passes are computed in at present.
+    #[must_use]
+    pub fn policy(&self) -> PrecisionPolicy {
+        match self.precision {
+            Precision::Loop => self.policy,
+            Precision::Full => self.policy.full(),
+        }
+    }
+
+    /// The present precision.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Computes in `precision` from now on. With [`Precision::Full`] parameters narrower than f32 have copies in f32,
+    /// which passes use and [`live_shards`](ShardedParameters::live_shards) alias, until [`Precision::Loop`] drops
+    /// them.
+    ///
+    /// # Errors
+    /// [`Torch`](crate::Error::Torch) when memory is short; the precision is then as before.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        if precision != self.precision {
+            match precision {
+                Precision::Full => self.parameters.widen(self.policy.full().parameters)?,
+                Precision::Loop => self.parameters.drop_widened(),
+            }
+            self.precision = precision;
+        }
+        Ok(())
+    }
+
+    /// Gathers a block and the one that it borrows from, for a pass at the present precision.
+    fn gather(&self, group: &ProcessGroup, block: usize, requires_grad: bool) -> Result<Gathered> {
+        let blocks = std::iter::once(block).chain(self.parameters.borrows(block));
+        self.parameters.gather_for(group, blocks, &self.policy(), requires_grad)
     }
 
     /// The model.

@@ -2,6 +2,7 @@
 
 use super::config::LlamaConfig;
 use super::layer::{project, rms_norm};
+use crate::precision::{cast, wider};
 use tch::{Kind, Reduction, TchError, Tensor};
 
 /// The label of a position that is not counted.
@@ -31,10 +32,11 @@ pub(super) fn forward(
 /// libtorch's, for instance on a label outside of the vocabulary.
 pub fn cross_entropy_sum(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
     let (_, _, vocab) = logits.size3()?;
-    logits
+    // Logarithms of small probabilities need more than bf16 has.
+    cast(logits, wider(logits.f_kind()?, Kind::Float))?
         .f_view([-1, vocab])?
         .f_cross_entropy_loss(&labels.f_reshape([-1])?, None::<&Tensor>, Reduction::None, IGNORE_INDEX, 0.0)?
-        // Single losses are of the parameters' kind; adding them up in f64 costs nothing and keeps
+        // Single losses are of the logits' kind, or f32; adding them up in f64 costs nothing and keeps
         // the digits that a finite difference or a comparison of runs needs.
         .f_sum(Kind::Double)
 }

@@ -41,7 +41,8 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// The model of `config` for parameters of `kind` on `device`.
+    /// The model of `config` for parameters of `kind` on `device`. Blocks compute in the kind of the parameters that
+    /// they are given.
     ///
     /// # Errors
     /// [`Config`](crate::Error::Config) when the sizes do not fit together, and
@@ -72,7 +73,7 @@ impl Llama {
         self.blocks.iter().map(|block| block.numel() as u64).sum()
     }
 
-    /// The kind of the parameters and activations.
+    /// The kind of the parameters as they are stored.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind

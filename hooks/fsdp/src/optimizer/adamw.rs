@@ -2,9 +2,10 @@
 
 use crate::error::{At, Error, Result};
 use crate::model::scalar;
+use crate::precision::{Dtype, cast, wider};
 use crate::sharding::ShardedParameters;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor, no_grad_guard};
+use tch::{Kind, TchError, Tensor, no_grad_guard};
 
 /// Constants of AdamW and the clipping before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,11 @@ pub struct AdamWConfig {
     /// The global gradient norm above which gradients are scaled down; no clipping where absent.
     #[serde(default)]
     pub clip_norm: Option<f64>,
+    /// The type in which the two moments are kept; that of the parameters where absent. With bf16 parameters,
+    /// `"f32"` keeps what bf16 rounds away: a second moment changes by a factor of 1 − β₂ at most, which is less
+    /// than bf16 can express from β₂ = 0.998 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dtype: Option<Dtype>,
 }
 
 fn default_lr() -> f64 {
@@ -51,6 +57,7 @@ impl Default for AdamWConfig {
             eps: default_eps(),
             weight_decay: default_weight_decay(),
             clip_norm: None,
+            state_dtype: None,
         }
     }
 }
@@ -103,7 +110,10 @@ impl AdamW {
     pub fn new(config: AdamWConfig, parameters: &ShardedParameters) -> Result<Self> {
         let rank = parameters.rank();
         let zeros = || {
-            let zeros = parameters.flat_shards().iter().map(Tensor::f_zeros_like);
+            let zeros = parameters.flat_shards().iter().map(|shard| {
+                let kind = config.state_dtype.map_or_else(|| shard.f_kind(), |dtype| Ok(dtype.kind()))?;
+                Tensor::f_zeros(shard.size(), (kind, shard.device()))
+            });
             zeros.collect::<Result<Vec<_>, _>>().at(rank, || "the optimizer's state")
         };
         let decayed = parameters.layouts().iter().map(|layout| {
@@ -152,7 +162,9 @@ impl AdamW {
     /// θ ← θ − lr/(1−β₁ᵗ) · m / (√v / √(1−β₂ᵗ) + ε)
     /// ```
     ///
-    /// Needs two temporary tensors of the size of the largest block's slice.
+    /// Computed in the widest of f32, the parameters' type and the moments'; the results are rounded to the type in
+    /// which each is kept, once. Needs two temporary tensors of the size of the largest block's slice, and one
+    /// more for each of θ, m, v and g that is narrower.
     ///
     /// # Errors
     /// [`Torch`](Error::Torch) when memory is short.
@@ -186,7 +198,12 @@ impl AdamW {
             return Ok(());
         };
         let AdamWConfig { betas: (beta1, beta2), eps, weight_decay, .. } = self.config;
-        let (kind, device) = (parameter.f_kind()?, parameter.device());
+        let kind = wider(wider(parameter.f_kind()?, first.f_kind()?), Kind::Float);
+        let device = parameter.device();
+        // Of the kind already: the tensor itself, which is changed in place.
+        let wide_parameter = cast(parameter, kind)?;
+        let gradient = cast(gradient, kind)?;
+        let (mut wide_first, mut wide_second) = (cast(first, kind)?, cast(second, kind)?);
         let number = |value: f64| scalar(value, kind, device);
         let t = self.steps as f64;
 
@@ -197,17 +214,25 @@ impl AdamW {
         if weight_decay > 0.0 {
             let keep = number(1.0 - lr * weight_decay)?;
             for &(start, length) in decayed {
-                let _ = parameter.f_narrow(0, start, length)?.f_mul_(&keep)?;
+                let _ = wide_parameter.f_narrow(0, start, length)?.f_mul_(&keep)?;
             }
         }
-        let _ = first.f_lerp_tensor_(gradient, &number(1.0 - beta1)?)?;
-        let _ =
-            second.f_mul_(&number(beta2)?)?.f_addcmul_(&gradient.f_mul(&number(1.0 - beta2)?)?, gradient)?;
+        let _ = wide_first.f_lerp_tensor_(&gradient, &number(1.0 - beta1)?)?;
+        let _ = wide_second
+            .f_mul_(&number(beta2)?)?
+            .f_addcmul_(&gradient.f_mul(&number(1.0 - beta2)?)?, &gradient)?;
 
         let correction = number((1.0 - beta2.powf(t)).sqrt())?;
-        let denominator = second.f_sqrt()?.f_div_(&correction)?.f_add_(&number(eps)?)?;
-        let update = first.f_div(&denominator)?.f_mul_(&number(lr / (1.0 - beta1.powf(t)))?)?;
-        let _ = parameter.shallow_clone().f_sub_(&update)?;
+        let denominator = wide_second.f_sqrt()?.f_div_(&correction)?.f_add_(&number(eps)?)?;
+        let update = wide_first.f_div(&denominator)?.f_mul_(&number(lr / (1.0 - beta1.powf(t)))?)?;
+        let _ = wide_parameter.shallow_clone().f_sub_(&update)?;
+        for (kept, wide) in
+            [(&mut parameter.shallow_clone(), &wide_parameter), (first, &wide_first), (second, &wide_second)]
+        {
+            if kept.f_kind()? != kind {
+                kept.f_copy_(wide)?;
+            }
+        }
         Ok(())
     }
 }
@@ -217,7 +242,7 @@ mod tests {
     use super::*;
     use crate::model::{Llama, LlamaConfig};
     use crate::optimizer::{clip_coefficient, squared_norm};
-    use tch::{Device, Kind};
+    use tch::Device;
 
     /// PyTorch's single-tensor AdamW for one element.
     struct Reference {
@@ -292,6 +317,62 @@ mod tests {
                 }
             }
             assert_eq!(optimizer.steps(), 5);
+        }
+    }
+
+    /// The same step in f32, with each result rounded once where it is kept.
+    #[test]
+    fn narrow_parameters_and_moments_are_rounded_only_when_they_are_kept() {
+        let sizes = r#"{"vocab_size": 7, "hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 1,
+            "num_attention_heads": 3}"#;
+        let model: LlamaConfig = serde_json::from_str(sizes).unwrap();
+        let of = |kind, state_dtype| {
+            let model = Llama::new(model.clone(), kind, Device::Cpu).unwrap();
+            let parameters = ShardedParameters::initialized(&model, 0, 1, 1).unwrap();
+            let config = AdamWConfig { weight_decay: 0.3, state_dtype, ..AdamWConfig::default() };
+            let optimizer = AdamW::new(config, &parameters).unwrap();
+            (parameters, optimizer)
+        };
+        let gradients = |parameters: &ShardedParameters, t: usize| -> Vec<Tensor> {
+            let wave = |shard: &Tensor| {
+                let waves: Vec<f32> = (0..shard.numel()).map(|i| (t as f32 * i as f32).sin()).collect();
+                Tensor::from_slice(&waves).to_kind(Kind::BFloat16)
+            };
+            parameters.flat_shards().iter().map(wave).collect()
+        };
+        let cases = [
+            (Kind::BFloat16, None, Kind::BFloat16),
+            (Kind::BFloat16, Some(Dtype::F32), Kind::Float),
+            (Kind::Float, Some(Dtype::Bf16), Kind::BFloat16),
+        ];
+        for (kind, state_dtype, state_kind) in cases {
+            let (parameters, mut narrow) = of(kind, state_dtype);
+            let (wide_parameters, mut wide) = of(Kind::Float, None);
+            for t in 1..=4 {
+                let states = |parameters: &ShardedParameters, optimizer: &AdamW| -> [Vec<Tensor>; 3] {
+                    let clone = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+                    [parameters.flat_shards(), &optimizer.first, &optimizer.second].map(clone)
+                };
+                let (mine, reference) = (states(&parameters, &narrow), states(&wide_parameters, &wide));
+                for (to, from) in reference.iter().flatten().zip(mine.iter().flatten()) {
+                    to.shallow_clone().copy_(from);
+                }
+                // Clipping scales a copy in f32, too.
+                let wide_gradients: Vec<Tensor> =
+                    gradients(&parameters, t).iter().map(|gradient| gradient.to_kind(Kind::Float)).collect();
+                wide.step(&wide_parameters, &wide_gradients, 0.01, 0.7).unwrap();
+                narrow.step(&parameters, &gradients(&parameters, t), 0.01, 0.7).unwrap();
+                for (index, (mine, reference)) in mine.iter().zip(&reference).enumerate() {
+                    for (mine, reference) in mine.iter().zip(reference) {
+                        let kept = if index == 0 { kind } else { state_kind };
+                        assert_eq!(mine.kind(), kept);
+                        assert_eq!(
+                            values(&mine.to_kind(Kind::Double)),
+                            values(&reference.to_kind(kept).to_kind(Kind::Double))
+                        );
+                    }
+                }
+            }
         }
     }
 }

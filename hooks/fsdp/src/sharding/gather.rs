@@ -2,10 +2,11 @@
 
 use super::layout::BlockLayout;
 use crate::error::{At, Error, Result};
+use crate::precision::cast;
 use hessian_probe_c10d::ProcessGroup;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Counts gathered blocks and elements (padding included) that are live on this rank, and their peaks.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ struct Counts {
     peak_blocks: AtomicUsize,
     peak_elements: AtomicUsize,
     total: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl GatherMeter {
@@ -51,12 +53,19 @@ impl GatherMeter {
         self.0.total.load(Relaxed)
     }
 
-    fn add(&self, elements: usize) {
+    /// The size of all buffers that were gathered so far, in bytes: what a rank had to be sent, but for its own part.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.0.bytes.load(Relaxed)
+    }
+
+    fn add(&self, elements: usize, bytes: usize) {
         let blocks = self.0.blocks.fetch_add(1, Relaxed) + 1;
         let elements = self.0.elements.fetch_add(elements, Relaxed) + elements;
         self.0.peak_blocks.fetch_max(blocks, Relaxed);
         self.0.peak_elements.fetch_max(elements, Relaxed);
         self.0.total.fetch_add(1, Relaxed);
+        self.0.bytes.fetch_add(bytes, Relaxed);
     }
 
     fn remove(&self, elements: usize) {
@@ -79,33 +88,34 @@ impl Gathered {
         Self { parameters: Vec::new(), elements: Vec::new(), meter: meter.clone() }
     }
 
-    /// Gathers one more block from all ranks' `shard`s.
+    /// Gathers one more block from all ranks' `shard`s, cast to `gather` before and to `compute` afterwards.
     pub(super) fn add(
         &mut self,
         group: &ProcessGroup,
         layout: &BlockLayout,
         shard: &Tensor,
+        [gather, compute]: [Kind; 2],
         requires_grad: bool,
     ) -> Result<()> {
         let rank = group.rank();
         let describe = || format!("gathering block `{}`", layout.name);
+        let shard = cast(shard, gather).at(rank, describe)?;
         let flat = if group.world_size() == 1 {
             // The shard is the whole block: no copy.
             shard.shallow_clone()
         } else {
-            let padded = layout.padded() as i64;
-            Tensor::f_empty([padded], (shard.f_kind().at(rank, describe)?, shard.device()))
-                .at(rank, describe)?
+            Tensor::f_empty([layout.padded() as i64], (gather, shard.device())).at(rank, describe)?
         };
-        self.meter.add(layout.padded());
+        self.meter.add(layout.padded(), layout.padded() * gather.elt_size_in_bytes());
         self.elements.push(layout.padded());
         if group.world_size() > 1 {
-            group.all_gather_into(&flat, shard).map_err(|source| Error::Communication {
+            group.all_gather_into(&flat, &shard).map_err(|source| Error::Communication {
                 rank,
                 during: describe(),
                 source: Box::new(source),
             })?;
         }
+        let flat = cast(&flat, compute).at(rank, describe)?;
         for view in layout.split_whole(&flat).at(rank, describe)? {
             // Detached, so that the leaf is the view itself and its gradient has the parameter's shape.
             let leaf = view.f_detach().and_then(|leaf| leaf.f_set_requires_grad(requires_grad));

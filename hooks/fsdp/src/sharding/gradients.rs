@@ -2,6 +2,7 @@
 
 use super::layout::BlockLayout;
 use crate::error::{At, Error, Result};
+use crate::precision::cast;
 use hessian_probe_c10d::{ProcessGroup, ReduceOp};
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
@@ -39,8 +40,8 @@ impl GradientShards {
         &self.shards
     }
 
-    /// Adds the sum over ranks of `gradients` (one tensor per parameter of block number `block`) to this
-    /// rank's slice. Collective: one reduce-scatter.
+    /// Adds the sum over ranks of `gradients` (one tensor per parameter of block number `block`), each cast to
+    /// `kind` and added up in it, to this rank's slice. Collective: one reduce-scatter.
     ///
     /// # Errors
     /// [`Communication`](Error::Communication), [`Torch`](Error::Torch).
@@ -50,6 +51,7 @@ impl GradientShards {
         block: usize,
         layout: &BlockLayout,
         gradients: Vec<Tensor>,
+        kind: Kind,
     ) -> Result<()> {
         let rank = group.rank();
         let describe = || format!("reducing the gradient of block `{}`", layout.name);
@@ -57,11 +59,11 @@ impl GradientShards {
             return Ok(());
         };
         let _no_grad = no_grad_guard();
-        let options = (shard.f_kind().at(rank, describe)?, shard.device());
 
         if group.world_size() == 1 {
             // The shard is the whole block: no flat copy in between.
             for (slice, gradient) in layout.split_whole(shard).at(rank, describe)?.iter_mut().zip(gradients) {
+                let gradient = cast(&gradient, kind).at(rank, describe)?;
                 if *written { slice.f_add_(&gradient).map(drop) } else { slice.f_copy_(&gradient) }
                     .at(rank, describe)?;
             }
@@ -69,6 +71,7 @@ impl GradientShards {
             return Ok(());
         }
 
+        let options = (kind, shard.device());
         let flat = Tensor::f_zeros([layout.padded() as i64], options).at(rank, describe)?;
         for (mut slice, gradient) in layout.split_whole(&flat).at(rank, describe)?.into_iter().zip(gradients)
         {
@@ -76,14 +79,14 @@ impl GradientShards {
         }
         let communication =
             |source| Error::Communication { rank, during: describe(), source: Box::new(source) };
-        if *written {
+        if !*written && shard.f_kind().at(rank, describe)? == kind {
+            group.reduce_scatter_into(shard, &flat, ReduceOp::Sum).map_err(communication)?;
+        } else {
             let sum = Tensor::f_empty([layout.shard_len as i64], options).at(rank, describe)?;
             group.reduce_scatter_into(&sum, &flat, ReduceOp::Sum).map_err(communication)?;
-            let _ = shard.f_add_(&sum).at(rank, describe)?;
-        } else {
-            group.reduce_scatter_into(shard, &flat, ReduceOp::Sum).map_err(communication)?;
-            *written = true;
+            if *written { shard.f_add_(&sum).map(drop) } else { shard.f_copy_(&sum) }.at(rank, describe)?;
         }
+        *written = true;
         Ok(())
     }
 

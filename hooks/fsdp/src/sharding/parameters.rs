@@ -4,9 +4,10 @@ use super::gather::{GatherMeter, Gathered};
 use super::layout::{BlockLayout, ParameterLayout};
 use crate::error::{At, Error, Result};
 use crate::model::Llama;
+use crate::precision::{PrecisionPolicy, cast};
 use hessian_probe::Shard;
 use hessian_probe_c10d::ProcessGroup;
-use tch::{Tensor, no_grad_guard};
+use tch::{Kind, Tensor, no_grad_guard};
 
 /// How many initial values are computed at a time.
 const CHUNK: usize = 1 << 20;
@@ -17,6 +18,8 @@ pub struct ShardedParameters {
     layouts: Vec<BlockLayout>,
     borrows: Vec<Option<usize>>,
     shards: Vec<Tensor>,
+    /// Wider copies that are used in place of `shards` while they exist.
+    widened: Option<Vec<Tensor>>,
     rank: usize,
     meter: GatherMeter,
 }
@@ -58,7 +61,7 @@ impl ShardedParameters {
         });
         let shards = shards.collect::<Result<Vec<_>>>()?;
         let borrows = model.blocks().iter().map(|block| block.borrows).collect();
-        Ok(Self { layouts, borrows, shards, rank, meter: GatherMeter::default() })
+        Ok(Self { layouts, borrows, shards, widened: None, rank, meter: GatherMeter::default() })
     }
 
     /// The layout of each block.
@@ -89,15 +92,69 @@ impl ShardedParameters {
         &self.meter
     }
 
-    /// Gathers block number `block`, and the one that it borrows from, on every rank. Collective.
+    /// Makes copies of the shards in `kind`, which every pass uses from now on; the shards themselves are left
+    /// alone. Does nothing where they are of that kind.
+    ///
+    /// # Errors
+    /// [`Torch`](Error::Torch) when memory is short.
+    pub fn widen(&mut self, kind: Kind) -> Result<()> {
+        let copy = |(layout, shard): (&BlockLayout, &Tensor)| {
+            cast(shard, kind).at(self.rank, || format!("a copy of block `{}` in {kind:?}", layout.name))
+        };
+        let needed = self.shards.iter().any(|shard| shard.f_kind().is_ok_and(|own| own != kind));
+        self.widened =
+            needed.then(|| self.layouts.iter().zip(&self.shards).map(copy).collect()).transpose()?;
+        Ok(())
+    }
+
+    /// Drops the copies that [`widen`](Self::widen) made, and what was written to them.
+    pub fn drop_widened(&mut self) {
+        self.widened = None;
+    }
+
+    /// What passes use: the wider copies where there are some, or else the shards.
+    pub(crate) fn live(&self) -> &[Tensor] {
+        self.widened.as_deref().unwrap_or(&self.shards)
+    }
+
+    /// Gathers block number `block`, and the one that it borrows from, on every rank, in the kind in which they are
+    /// stored. Collective.
     ///
     /// # Errors
     /// [`Communication`](Error::Communication), or [`Torch`](Error::Torch) when memory is short.
     pub fn gather(&self, group: &ProcessGroup, block: usize, requires_grad: bool) -> Result<Gathered> {
+        let kind = self.shards.first().map_or(Ok(Kind::Float), Tensor::f_kind);
+        let kind = kind.at(self.rank, || "the kind of the parameters")?;
+        let blocks = std::iter::once(block).chain(self.borrows(block));
+        self.gather_shards(group, blocks, &self.shards, [kind; 2], requires_grad)
+    }
+
+    /// Gathers `blocks` for a pass, cast as `policy` says. Collective.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    pub(crate) fn gather_for(
+        &self,
+        group: &ProcessGroup,
+        blocks: impl IntoIterator<Item = usize>,
+        policy: &PrecisionPolicy,
+        requires_grad: bool,
+    ) -> Result<Gathered> {
+        self.gather_shards(group, blocks, self.live(), [policy.gather, policy.compute], requires_grad)
+    }
+
+    fn gather_shards(
+        &self,
+        group: &ProcessGroup,
+        blocks: impl IntoIterator<Item = usize>,
+        shards: &[Tensor],
+        kinds: [Kind; 2],
+        requires_grad: bool,
+    ) -> Result<Gathered> {
         let mut gathered = Gathered::new(&self.meter);
-        for index in std::iter::once(block).chain(self.borrows(block)) {
-            if let (Some(layout), Some(shard)) = (self.layouts.get(index), self.shards.get(index)) {
-                gathered.add(group, layout, shard, requires_grad)?;
+        for index in blocks {
+            if let (Some(layout), Some(shard)) = (self.layouts.get(index), shards.get(index)) {
+                gathered.add(group, layout, shard, kinds, requires_grad)?;
             }
         }
         Ok(gathered)
@@ -108,8 +165,20 @@ impl ShardedParameters {
     /// # Errors
     /// [`Torch`](Error::Torch), when libtorch cannot allocate a view.
     pub fn shards(&self) -> Result<Vec<Shard>> {
+        self.named(&self.shards)
+    }
+
+    /// [`shards`](Self::shards), of the [widened](Self::widen) copies while there are some.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards).
+    pub fn live_shards(&self) -> Result<Vec<Shard>> {
+        self.named(self.live())
+    }
+
+    fn named(&self, flat: &[Tensor]) -> Result<Vec<Shard>> {
         let mut shards = Vec::new();
-        for (layout, flat) in self.layouts.iter().zip(&self.shards) {
+        for (layout, flat) in self.layouts.iter().zip(flat) {
             let tensors = layout.split_shard(self.rank, flat).at(self.rank, || "a view of the shards")?;
             for (parameter, tensor) in layout.parameters.iter().zip(tensors) {
                 shards.push(Shard {

@@ -1,6 +1,8 @@
 //! The training loop.
 
+mod exact;
 mod host;
+mod precision;
 mod probe;
 mod run;
 mod step;
@@ -91,6 +93,7 @@ impl Trainer {
             Some(seed) => ShardedParameters::initialized(&model, rank, world_size, seed)?,
             None => ShardedParameters::zeros(&model, rank, world_size)?,
         };
+        let policy = config.mixed_precision.policy(config.dtype);
         let optimizer = AdamW::new(config.optimizer, &parameters)?;
         let gradients = GradientShards::new(parameters.layouts(), rank, model.kind(), model.device())?;
         // The streams of initial values and data start from other counters.
@@ -100,7 +103,7 @@ impl Trainer {
             config,
             group,
             source,
-            engine: Engine::new(model, parameters),
+            engine: Engine::with_policy(model, parameters, policy),
             optimizer,
             gradients,
             pending: None,

@@ -24,9 +24,9 @@ pub struct ProbeBatch {
 /// A probe batch in pieces of the size of a micro-batch of training, the same number on every rank.
 #[derive(Debug)]
 pub(super) struct Probe {
-    batches: Vec<Batch>,
-    targets: f64,
-    dropout: bool,
+    pub(super) batches: Vec<Batch>,
+    pub(super) targets: f64,
+    pub(super) dropout: bool,
     /// Gradient buffers for a probe that comes while training's own hold a gradient.
     spare: Option<GradientShards>,
 }
@@ -117,15 +117,14 @@ impl Trainer {
         let rank = self.group.rank();
         let Some(probe) = &mut self.probe else { return Err(Error::NoProbeBatch { rank }) };
         let layouts = self.engine.parameters().layouts();
-        let gradients = if self.pending.is_none() {
+        // Training's buffers are of its own kind, which may be too narrow for a probe in full precision.
+        let kind = self.engine.policy().parameters;
+        let gradients = if self.pending.is_none() && kind == self.engine.model().kind() {
             &mut self.gradients
         } else {
             match &mut probe.spare {
                 Some(spare) => spare,
-                none => {
-                    let model = self.engine.model();
-                    none.insert(GradientShards::new(layouts, rank, model.kind(), model.device())?)
-                }
+                none => none.insert(GradientShards::new(layouts, rank, kind, self.engine.model().device())?),
             }
         };
         gradients.clear();

@@ -46,6 +46,7 @@ impl Trainer {
     /// Fills the gradient buffers with the gradient of this step's mean loss.
     pub(super) fn backward(&mut self) -> Result<()> {
         self.pending = None;
+        self.train_in_own_precision()?;
         self.gradients.clear();
         let batches = self.step_batches()?;
         let targets = count_targets(&self.group, &batches)?;

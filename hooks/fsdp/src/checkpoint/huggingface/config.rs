@@ -87,6 +87,7 @@ pub fn write_config(config: &LlamaConfig, dtype: Dtype) -> Value {
         "bos_token_id": null,
         "eos_token_id": null,
         "torch_dtype": match dtype {
+            Dtype::Bf16 => "bfloat16",
             Dtype::F32 => "float32",
             Dtype::F64 => "float64",
         },
