@@ -68,19 +68,11 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn training(steps: u64) -> TrainerConfig {
     let model = LlamaConfig {
-        vocab_size: 256,
-        hidden_size: 128,
-        intermediate_size: 384,
-        num_hidden_layers: 5,
-        num_attention_heads: 4,
         num_key_value_heads: Some(2),
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
         tie_word_embeddings: true,
         max_position_embeddings: 128,
-        initializer_range: 0.02,
-        dropout: 0.0,
         attention: Attention::Sdpa,
+        ..LlamaConfig::new(256, 128, 384, 5, 4)
     };
     let mut config = TrainerConfig::new(model, 8, 128);
     config.optimizer.lr = 3e-3;

@@ -89,7 +89,7 @@ pub use config::{Dtype, TrainerConfig};
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
-pub use model::{Attention, Llama, LlamaConfig};
+pub use model::{Attention, AttentionBias, Llama, LlamaConfig, RopeScaling};
 pub use optimizer::{AdamWConfig, LearningRate};
 pub use sharding::GatherMeter;
 pub use trainer::{ProbeBatch, RunReport, StepReport, Trainer};

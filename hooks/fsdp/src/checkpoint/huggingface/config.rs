@@ -3,7 +3,7 @@
 use super::keys::{IGNORED, READ, fixed};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
-use crate::model::{Attention, LlamaConfig};
+use crate::model::LlamaConfig;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -42,8 +42,7 @@ pub fn read_config(path: &Path) -> Result<LlamaConfig> {
             .optional("max_position_embeddings", "a whole number", as_size)?
             .unwrap_or(2048),
         initializer_range: reader.optional("initializer_range", "a number", Value::as_f64)?.unwrap_or(0.02),
-        dropout: 0.0,
-        attention: Attention::default(),
+        ..LlamaConfig::new(0, 0, 0, 0, 0)
     };
     config.validate().map_err(|error| match error {
         Error::Config { key, reason } => reader.error(key.strip_prefix("model.").unwrap_or(&key), reason),
