@@ -66,8 +66,8 @@
 //!
 //! # Checkpoints
 //! [`Trainer::save`] writes what all ranks hold, [`Trainer::resume`] goes on from it: bit for bit on the same
-//! number of ranks, and on any other. Models come from and go to Hugging Face's form with
-//! [`Trainer::from_hugging_face`] and [`Trainer::export_hugging_face`]. The format, and what holds when a
+//! number of ranks, and on any other. Models come from Hugging Face's form or a GGUF file with
+//! [`Trainer::from_model`], and go to Hugging Face's form with [`Trainer::export_hugging_face`]. The format, and what holds when a
 //! process is killed or a disk is full, is on the page of [`checkpoint`].
 //!
 //! # Not there yet
@@ -84,7 +84,7 @@ pub mod optimizer;
 pub mod sharding;
 pub mod trainer;
 
-pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
+pub use checkpoint::{Checkpoint, CheckpointConfig, ModelSource, OnSaveError};
 pub use config::{Dtype, TrainerConfig};
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};

@@ -217,14 +217,19 @@ impl LlamaConfig {
         let most = widest.checked_mul(self.hidden_size).and_then(|numel| numel.checked_mul(32));
         match most.map(i64::try_from) {
             Some(Ok(_)) => Ok(()),
-            _ => Err(invalid("hidden_size", format!("{} by {widest} is too large a weight", self.hidden_size))),
+            _ => {
+                Err(invalid("hidden_size", format!("{} by {widest} is too large a weight", self.hidden_size)))
+            }
         }
     }
 
     /// Variations that no architecture of Hugging Face's has together could not be exported.
     fn check_family(&self) -> Result<()> {
         if self.qk_norm && self.attention_bias == AttentionBias::Inputs {
-            return Err(invalid("attention_bias", "is \"inputs\"; with qk_norm it is \"none\" or \"all\"".into()));
+            return Err(invalid(
+                "attention_bias",
+                "is \"inputs\"; with qk_norm it is \"none\" or \"all\"".into(),
+            ));
         }
         if self.mlp_bias && (self.qk_norm || self.attention_bias == AttentionBias::Inputs) {
             let reason = "is true; it goes neither with qk_norm nor with attention_bias = \"inputs\"";
