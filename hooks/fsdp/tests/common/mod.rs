@@ -37,7 +37,7 @@ pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&
     let name = path.trim_end_matches("::{{closure}}").split_once("::").expect("a test in a crate").1;
     for &world_size in world_sizes {
         let mut command = Command::new(std::env::current_exe().expect("the test binary"));
-        command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.envs(variables.iter().copied());
         let outcome = Launcher::new(world_size)
             .command(command)
@@ -52,6 +52,8 @@ pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&
             panic!("rank {rank} of {world_size} failed first: {status}");
         }
         for rank in 0..world_size {
+            // Seen with --nocapture, as what the test itself prints.
+            println!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
             // A filter that matches nothing would pass, too.
             assert!(outcome.output(rank).contains("1 passed"), "rank {rank} ran no test `{name}`");
         }
