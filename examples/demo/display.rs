@@ -8,8 +8,8 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-/// Where there is no terminal for a bar, a line every so many steps.
-const LINE_EVERY: u64 = 25;
+/// Where there is no terminal for a bar, so many lines in its place.
+const LINES: u64 = 12;
 
 /// Rank 0's view of the run; other ranks are silent but for warnings.
 pub struct Display {
@@ -34,7 +34,7 @@ impl Display {
     pub fn model(&self, trainer: &Trainer) {
         if self.bar.is_some() {
             println!(
-                "{} parameters over {} ranks; the probe's loss is the mean over {} bytes",
+                "{} parameters over {} ranks; the probe's loss is the mean over {} targets",
                 trainer.parameter_count(),
                 Host::group(trainer).world_size(),
                 trainer.probe_tokens().unwrap_or(0),
@@ -46,7 +46,7 @@ impl Display {
         let Some(bar) = &self.bar else { return };
         bar.set_message(format!("loss {:.3}", report.loss));
         bar.set_position(report.step + 1);
-        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(LINE_EVERY) {
+        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(self.steps.div_ceil(LINES)) {
             eprintln!("step {:>4}/{}  loss {:.3}", report.step, self.steps, report.loss);
         }
     }

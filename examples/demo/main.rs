@@ -2,6 +2,7 @@
 //! ranks, and watches its Hessian. `cargo xtask demo` runs it; under torchrun it takes the ranks from there.
 
 mod display;
+mod text;
 
 use clap::Parser;
 use display::Display;
@@ -13,6 +14,7 @@ use hessian_probe_fsdp::{
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use text::sources_of_dependencies;
 
 /// How long a rank waits for another.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,7 +58,8 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let mut probe = HessianProbe::new(config)?;
 
-    let corpus = Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(dependencies, Ok)?))?;
+    let corpus =
+        Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(sources_of_dependencies, Ok)?))?;
     let mut trainer = Trainer::new(training(arguments.steps), group, corpus)?;
     trainer.probe_on_validation(8)?;
     display.model(&trainer);
@@ -80,13 +83,4 @@ fn training(steps: u64) -> TrainerConfig {
     config.schedule =
         LearningRate::Cosine { warmup_steps: steps.div_ceil(16), total_steps: steps, min_ratio: 0.1 };
     config
-}
-
-/// Where Cargo keeps the sources of dependencies: text that every machine that built this has.
-fn dependencies() -> Result<PathBuf, Box<dyn Error>> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let sources = home.map(|home| home.join("registry/src")).filter(|sources| sources.is_dir());
-    sources
-        .ok_or_else(|| "no sources under Cargo's registry; name a directory with .rs files by --text".into())
 }

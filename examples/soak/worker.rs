@@ -8,8 +8,8 @@ use crate::{disk, faults, signals};
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{
-    CheckpointConfig, Corpus, LlamaConfig, OnSaveError, Sequence, SequenceId, SequenceSource,
-    StepReport, Trainer, TrainerConfig,
+    CheckpointConfig, Corpus, LlamaConfig, OnSaveError, Sequence, SequenceId, SequenceSource, StepReport,
+    Trainer, TrainerConfig,
 };
 use std::rc::Rc;
 use std::time::Duration;

@@ -86,7 +86,7 @@ pub mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointConfig, ModelSource, OnSaveError};
 pub use config::{Dtype, TrainerConfig};
-pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
+pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource, TokenCorpus};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
 pub use model::{Attention, AttentionBias, Llama, LlamaConfig, RopeScaling};
