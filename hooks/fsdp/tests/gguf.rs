@@ -143,7 +143,7 @@ fn an_error_names_the_tensor_or_key_and_the_reason() {
             "`w` has shape [3, 18446744073709551615], which is too large",
         ),
         (new().tensor("w", &[1 << 62], 0, 0), "`w` has shape [4611686018427387904], which is too large"),
-        (new().tensor("w", &[32], 0, u64::MAX & !31), "`w` takes 128 bytes"),
+        (new().tensor("w", &[32], 0, !31), "`w` takes 128 bytes"),
         (new().tensor("w", &[32], 0, 8), "not aligned to 32"),
         (new().tensor("w", &[32], 10, 0), "`w` is of type 10 (Q2_K); F32, F16, Q4_0"),
         (new().tensor("w", &[32], 4711, 0), "`w` is of type 4711 (unknown)"),
