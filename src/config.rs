@@ -1,7 +1,9 @@
 //! What a user can set: one struct, read from TOML, validated before any training step.
 
+use crate::blocks::BlocksConfig;
 use crate::budget::BudgetConfig;
 use crate::error::{Error, Result};
+use crate::host::Precision;
 use crate::schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,6 +39,8 @@ pub struct ProbeConfig {
     pub slq: SlqConfig,
     /// Hessian-vector products.
     pub hvp: HvpConfig,
+    /// The block-diagonal part of the Hessian; off by default.
+    pub blocks: BlocksConfig,
     /// What a probe may cost.
     pub budget: BudgetConfig,
     /// How a long probe survives the end of its process.
@@ -71,6 +75,11 @@ pub struct SlqConfig {
     pub distribution: Distribution,
     /// The seed of the probe vectors: with a probe's index it determines them, on any number of ranks.
     pub seed: u64,
+    /// Find up to so many outliers by a run of their own (m more products a probe, and so many more vectors in
+    /// memory) and take them out of all runs, which then resolve smaller eigenvalues. 0: not at all.
+    pub deflate: usize,
+    /// Where older Lanczos vectors are kept and in which type.
+    pub basis: BasisConfig,
     /// The type of the Lanczos vectors: by default that of the parameters, f32 for narrower ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<VectorKind>,
@@ -84,6 +93,8 @@ impl Default for SlqConfig {
             reorthogonalize: Reorthogonalize::Full,
             distribution: Distribution::Rademacher,
             seed: 0,
+            deflate: 0,
+            basis: BasisConfig::default(),
             dtype: None,
         }
     }
@@ -99,7 +110,10 @@ pub enum Reorthogonalize {
     Full,
     /// The last so many: `{ window = r }`, r ≥ 2.
     Window(usize),
-    /// None: two vectors in memory; Ritz values may repeat once they have converged.
+    /// All of them, but only at steps where the estimated loss of orthogonality exceeds the square root of the
+    /// noise level, measured noise of the products included: the basis stays in memory, passes over it are saved.
+    Partial,
+    /// None: two vectors in memory. Ritz values repeat once they have converged; such copies are found and merged.
     None,
 }
 
@@ -108,11 +122,45 @@ impl Reorthogonalize {
     #[must_use]
     pub fn basis_vectors(self, steps: usize) -> usize {
         match self {
-            Self::Full => steps.max(2),
+            Self::Full | Self::Partial => steps.max(2),
             Self::Window(window) => window.clamp(2, steps.max(2)),
             Self::None => 2,
         }
     }
+}
+
+/// How the Lanczos basis is stored. The recurrence itself always has its last two vectors in full precision
+/// beside the parameters; what is stored is used for reorthogonalisation only, which needs less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BasisConfig {
+    /// The type; by default that of the vectors. `"bf16"` halves the memory of f32 and leaves an orthogonality
+    /// defect of the size of its rounding, which the snapshot shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<BasisKind>,
+    /// The device; by default that of the parameters. On `"cpu"` the accelerator's share does not grow with m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<BasisDevice>,
+}
+
+/// The floating-point type of stored basis vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BasisKind {
+    /// 16 bits with the range of f32.
+    Bf16,
+    /// 32 bits.
+    F32,
+    /// 64 bits.
+    F64,
+}
+
+/// Where stored basis vectors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BasisDevice {
+    /// In the host's memory.
+    Cpu,
 }
 
 /// The distribution of probe vectors' entries; both have mean 0 and variance 1 before normalisation.
@@ -142,6 +190,8 @@ pub enum VectorKind {
 pub struct HvpConfig {
     /// The difference formula.
     pub difference: Difference,
+    /// In which precision the probe's gradients are computed.
+    pub precision: Precision,
     /// How the step h is chosen.
     pub step_size: StepSize,
     /// The predicted relative error of Hv above which a product is computed again with a better step
@@ -155,6 +205,7 @@ impl Default for HvpConfig {
     fn default() -> Self {
         Self {
             difference: Difference::Auto,
+            precision: Precision::Loop,
             step_size: StepSize::Auto,
             max_relative_error: 0.02,
             recalibrate_every: 10,
@@ -173,6 +224,11 @@ pub enum Difference {
     Forward,
     /// (g(θ + hv) − g(θ − hv)) / 2h: two gradients, an error of second order in h.
     Central,
+    /// (8[g(θ + hv) − g(θ − hv)] − [g(θ + 2hv) − g(θ − 2hv)]) / 12h: four gradients, an error of fourth order
+    /// in h.
+    Central4,
+    /// By differentiating twice, where the host offers it ([`Host::exact_hvp`](crate::Host::exact_hvp)).
+    Exact,
 }
 
 /// How the step h is chosen, for a unit vector v.
@@ -268,9 +324,14 @@ impl ProbeConfig {
         self.schedule.validate()?;
         self.slq.validate()?;
         self.hvp.validate()?;
+        self.blocks.validate()?;
         self.budget.validate()?;
         if self.resume.every == Some(0) {
             return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));
+        }
+        if self.resume.every.is_some() && self.slq.deflate > 0 {
+            let reason = "a probe that deflates outliers cannot be resumed; leave out one of resume.every and slq.deflate";
+            return Err(Error::config("resume.every", reason));
         }
         self.log.validate()
     }
@@ -283,6 +344,11 @@ impl SlqConfig {
         }
         if self.probes == 0 {
             return Err(Error::config("slq.probes", "must be at least 1"));
+        }
+        let stores_all = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+        if self.deflate > 0 && !stores_all {
+            let reason = "needs all Lanczos vectors to make Ritz vectors of; with slq.reorthogonalize = \"full\" or \"partial\"";
+            return Err(Error::config("slq.deflate", reason));
         }
         if let Reorthogonalize::Window(window) = self.reorthogonalize
             && window < 2

@@ -27,7 +27,7 @@ pub struct Shard {
 impl Shard {
     /// Shards of a model that every rank holds whole (`replicated`), or that a single process does: all of
     /// each parameter, in the order given, which must be equal on all ranks. The block is the name up to
-    /// its last dot.
+    /// its first number (`model.layers.0`), else up to its last dot, else all of it.
     pub fn whole(parameters: impl IntoIterator<Item = (String, Tensor)>, replicated: bool) -> Vec<Self> {
         let mut end = 0;
         parameters
@@ -35,11 +35,24 @@ impl Shard {
             .map(|(name, tensor)| {
                 let global_offset = end;
                 end += tensor.numel() as u64;
-                let block = name.rsplit_once('.').map_or("", |(block, _)| block).to_owned();
+                let block = block_of(&name).to_owned();
                 Self { name, block, tensor, global_offset, replicated }
             })
             .collect()
     }
+}
+
+/// The layer that a name tells.
+fn block_of(name: &str) -> &str {
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len();
+        if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return &name[..end];
+        }
+        end += 1;
+    }
+    name.rsplit_once('.').map_or(name, |(block, _)| block)
 }
 
 /// The probe loss and its gradient at the parameters' present values.
@@ -178,5 +191,23 @@ pub trait Host {
     fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
         let _ = state;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block_of;
+
+    #[test]
+    fn the_layer_is_what_stands_up_to_the_first_number() {
+        for (name, block) in [
+            ("model.layers.10.self_attn.q_proj.weight", "model.layers.10"),
+            ("h.0.1.weight", "h.0"),
+            ("hidden.weight", "hidden"),
+            ("conv1d.bias", "conv1d"),
+            ("embed", "embed"),
+        ] {
+            assert_eq!(block_of(name), block);
+        }
     }
 }

@@ -95,6 +95,7 @@
 //! | [`callback`], [`host`], [`group`] | what we offer a loop, what it lends, how ranks talk |
 //! | [`config`], [`schedule`], [`budget`] | what a user can set |
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
+//! | [`blocks`] | how much of the Hessian is block-diagonal |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
 //! | [`sharded`] | vectors that live in shards, and probe vectors by global index |
@@ -105,6 +106,7 @@
 //! Through the `log` crate, target `hessian_probe`: one line a probe at *info*, a skipped probe at *warn*.
 //! Nothing is printed.
 
+pub mod blocks;
 pub mod budget;
 pub mod callback;
 pub mod checkpoint;

@@ -7,7 +7,7 @@ use crate::report::median;
 use hessian_probe::Interrupter;
 use hessian_probe::config::{Distribution, HvpConfig, Reorthogonalize};
 use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
-use hessian_probe::operator::{Calibration, FiniteDifference};
+use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::random::RandomProbe;
 use hessian_probe::sharded::{Layout, ShardedVector};
 use serde::{Deserialize, Serialize};
@@ -138,11 +138,19 @@ fn run(
     let start = basis.next_row()?;
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(0, 0, Distribution::Rademacher).write(layout, scale, &start)?;
-    basis.commit();
+    basis.commit()?;
     let mut w = ShardedVector::zeros(layout)?.tensor().shallow_clone();
     let config = HvpConfig::default();
     let (log, never) = (host.log.clone(), Interrupter::default());
-    let inner = FiniteDifference::new(host, layout, &config, calibration, &never, &start, &mut w)?;
+    let inner = FiniteDifference::new(
+        host,
+        layout,
+        &config,
+        calibration,
+        &never,
+        Start { vector: &start, spare: None },
+        &mut w,
+    )?;
     let mut operator = Marked { inner, log: log.clone(), marks: Vec::new() };
     Lanczos { steps: case.steps, reorthogonalize }.run(&mut operator, &mut basis, &mut w)?;
     let end = Mark::now(&log.borrow());

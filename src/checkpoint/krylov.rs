@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 const MAGIC: &str = "hessian-probe-krylov";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKSUM: &str = "crc32c";
 
 /// What makes two probes the same.
@@ -144,7 +144,7 @@ impl KrylovStore {
                     format!("vector {index} has {filled} of this rank's {} entries", layout.local_len());
                 return Err(invalid(reason));
             }
-            basis.commit();
+            basis.commit().map_err(io::Error::other)?;
         }
         // Other ranks' files do not count where their number has changed.
         self.written = if saved.world_size == self.world_size { saved.vectors } else { 0 };

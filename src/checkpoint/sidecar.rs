@@ -143,7 +143,11 @@ mod tests {
             calibration: Calibration {
                 noise: Some(1.25e-7),
                 gradient_repeats: Some(true),
+                component_noise: Some(1e-9),
+                repeat_difference: Some(0.0),
+                asymmetry: Some(1e-6),
                 age: 2,
+                deflated_curvature: vec![(1.0, 2.0)],
                 curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
             },
             configuration: u64::MAX,

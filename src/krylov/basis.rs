@@ -1,10 +1,10 @@
 //! The stored Lanczos vectors of one rank, and orthogonalisation against them.
 
-use crate::config::Reorthogonalize;
+use crate::config::{BasisConfig, BasisDevice, BasisKind, Reorthogonalize};
 use crate::sharded::layout::Layout;
 use crate::sharded::sums::Sums;
 use crate::sharded::vector::{chunk_size, number};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Entries summed in the vectors' own precision before the partial sums go on in f64.
 const BLOCK_CPU: i64 = 1 << 14;
@@ -14,6 +14,10 @@ const BLOCK_DEVICE: i64 = 1 << 20;
 #[derive(Debug)]
 pub struct Basis {
     rows: Tensor,
+    /// The last two vectors as they are, where `rows` are of another type or on another device.
+    recent: Option<Tensor>,
+    kind: Kind,
+    device: Device,
     capacity: usize,
     len: usize,
     counted_len: i64,
@@ -28,9 +32,31 @@ impl Basis {
     /// # Errors
     /// When libtorch cannot allocate it.
     pub fn new(layout: &Layout, reorthogonalize: Reorthogonalize, steps: usize) -> Result<Self, TchError> {
+        Self::stored_as(layout, reorthogonalize, steps, BasisConfig::default())
+    }
+
+    /// The same, with vectors stored in another type or elsewhere.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn stored_as(
+        layout: &Layout,
+        reorthogonalize: Reorthogonalize,
+        steps: usize,
+        config: BasisConfig,
+    ) -> Result<Self, TchError> {
         let capacity = reorthogonalize.basis_vectors(steps);
+        let (kind, device) = (layout.kind(), layout.device());
+        let stored = stored_kind(kind, config);
+        let place = if config.device == Some(BasisDevice::Cpu) { Device::Cpu } else { device };
+        let apart = reorthogonalize != Reorthogonalize::None && (stored, place) != (kind, device);
+        let rows =
+            |count: usize, kind, device| Tensor::f_empty([count as i64, layout.local_len()], (kind, device));
         Ok(Self {
-            rows: Tensor::f_empty([capacity as i64, layout.local_len()], (layout.kind(), layout.device()))?,
+            rows: if apart { rows(capacity, stored, place)? } else { rows(capacity, kind, device)? },
+            recent: if apart { Some(rows(2, kind, device)?) } else { None },
+            kind,
+            device,
             capacity,
             len: 0,
             counted_len: layout.counted_len(),
@@ -38,6 +64,34 @@ impl Basis {
             piece: chunk_size(layout),
             block: if layout.device().is_cuda() { BLOCK_DEVICE } else { BLOCK_CPU },
         })
+    }
+
+    /// Room for `count` vectors that are no recurrence's.
+    ///
+    /// # Errors
+    /// When libtorch cannot allocate it.
+    pub(crate) fn outliers(layout: &Layout, count: usize) -> Result<Self, TchError> {
+        let basis = Self::new(layout, Reorthogonalize::Full, count.max(1))?;
+        Ok(Self { capacity: count.max(1), ..basis })
+    }
+
+    /// w ← Σ c_i q_i, all vectors being stored.
+    ///
+    /// # Errors
+    /// When they are not, and as libtorch reports.
+    pub(crate) fn combination(&self, coefficients: &[f64], w: &mut Tensor) -> Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
+        if coefficients.len() != self.stored() || self.oldest() > 0 {
+            let reason = format!("{} coefficients for {} vectors", coefficients.len(), self.stored());
+            return Err(TchError::Shape(reason));
+        }
+        let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
+        let factors = Tensor::f_from_slice(coefficients)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
+        for (start, len) in self.pieces() {
+            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
+            w.f_narrow(0, start, len)?.f_copy_(&block.f_tr()?.f_mv(&factors)?)?;
+        }
+        Ok(())
     }
 
     /// Forgets all vectors, keeps the memory.
@@ -70,7 +124,8 @@ impl Basis {
     /// Bytes held on this rank.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.rows.numel() as u64 * self.rows.kind().elt_size_in_bytes() as u64
+        let size = |tensor: &Tensor| tensor.numel() as u64 * tensor.kind().elt_size_in_bytes() as u64;
+        size(&self.rows) + self.recent.as_ref().map_or(0, size)
     }
 
     /// The vectors that are still stored.
@@ -82,7 +137,13 @@ impl Basis {
         (index % self.capacity) as i64
     }
 
-    /// Vector number `index`, as an alias of its row; it must be one of the last `capacity`.
+    /// The slot among the recent vectors.
+    fn recent_slot(index: usize) -> i64 {
+        (index % 2) as i64
+    }
+
+    /// Vector number `index`, which must be one of the last `capacity`: an alias of its row, or, where it is
+    /// only stored in another type or elsewhere, a copy.
     ///
     /// # Errors
     /// When there is no such vector.
@@ -90,7 +151,11 @@ impl Basis {
         if index >= self.len || index + self.capacity < self.len {
             return Err(TchError::Shape(format!("basis vector {index} of {} is not stored", self.len)));
         }
-        self.rows.f_select(0, self.slot(index))
+        match &self.recent {
+            Some(recent) if index + 2 >= self.len => recent.f_select(0, Self::recent_slot(index)),
+            Some(_) => self.as_vectors(&self.rows.f_select(0, self.slot(index))?),
+            None => self.rows.f_select(0, self.slot(index)),
+        }
     }
 
     /// The row that the next vector goes to, still with old contents; [`commit`](Self::commit) appends it.
@@ -98,12 +163,48 @@ impl Basis {
     /// # Errors
     /// As libtorch reports.
     pub fn next_row(&self) -> Result<Tensor, TchError> {
-        self.rows.f_select(0, self.slot(self.len))
+        match &self.recent {
+            Some(recent) => recent.f_select(0, Self::recent_slot(self.len)),
+            None => self.rows.f_select(0, self.slot(self.len)),
+        }
     }
 
     /// Appends what was written to [`next_row`](Self::next_row).
-    pub fn commit(&mut self) {
+    ///
+    /// # Errors
+    /// As libtorch reports.
+    pub fn commit(&mut self) -> Result<(), TchError> {
+        if let Some(recent) = &self.recent {
+            let _no_grad = tch::no_grad_guard();
+            let row = recent.f_select(0, Self::recent_slot(self.len))?;
+            self.rows.f_select(0, self.slot(self.len))?.f_copy_(&row)?;
+        }
         self.len += 1;
+        Ok(())
+    }
+
+    /// Stored rows, or pieces of them, as the vectors are.
+    fn as_vectors(&self, stored: &Tensor) -> Result<Tensor, TchError> {
+        if self.recent.is_some() {
+            stored.f_to_device(self.device)?.f_to_kind(self.kind)
+        } else {
+            Ok(stored.shallow_clone())
+        }
+    }
+
+    /// This rank's part of QQᵀ over the stored vectors in slot order, row by row.
+    pub(crate) fn gram(&self) -> Result<Vec<f64>, TchError> {
+        let _no_grad = tch::no_grad_guard();
+        let stored = self.stored();
+        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
+        let mut total = Tensor::f_zeros([stored as i64; 2], (Kind::Double, self.device))?;
+        for (start, len) in cut(0, self.counted_len, self.block) {
+            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
+            let _ = total.f_add_(&block.f_matmul(&block.f_tr()?)?)?;
+        }
+        let mut values = vec![0.0; stored * stored];
+        total.f_to_device(Device::Cpu)?.f_copy_data(&mut values, stored * stored)?;
+        Ok(values)
     }
 
     /// w ← `scale`·w + Σ c q_i over `terms` (c, i), then this rank's part of ⟨q_i, w⟩ for every stored
@@ -144,7 +245,7 @@ impl Basis {
             }
             squared.add_square(&piece)?;
             for (from, len) in cut(0, len, self.block).filter(|_| full) {
-                let block = rows.f_narrow(1, start + from, len)?;
+                let block = self.as_vectors(&rows.f_narrow(1, start + from, len)?)?;
                 partial.push(block.f_mv(&piece.f_narrow(0, from, len)?)?);
             }
         }
@@ -179,7 +280,8 @@ impl Basis {
         for (start, len) in self.pieces() {
             let mut piece = w.f_narrow(0, start, len)?;
             if !coefficients.is_empty() {
-                let _ = piece.f_addmv_(&rows.f_narrow(1, start, len)?.f_tr()?, &negated)?;
+                let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
+                let _ = piece.f_addmv_(&block.f_tr()?, &negated)?;
             }
             if let Some(scale) = &scale {
                 // The row may be that of the oldest vector, whose piece has just been used for the last time.
@@ -187,7 +289,7 @@ impl Basis {
             }
         }
         if scale.is_some() {
-            self.commit();
+            self.commit()?;
         }
         Ok(())
     }
@@ -196,6 +298,16 @@ impl Basis {
     fn pieces(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
         let size = self.piece;
         cut(0, self.counted_len, size).chain(cut(self.counted_len, self.local_len, size))
+    }
+}
+
+/// The type in which vectors of type `kind` are stored.
+pub(crate) fn stored_kind(kind: Kind, config: BasisConfig) -> Kind {
+    match config.dtype {
+        Some(BasisKind::Bf16) => Kind::BFloat16,
+        Some(BasisKind::F32) => Kind::Float,
+        Some(BasisKind::F64) => Kind::Double,
+        None => kind,
     }
 }
 

@@ -10,6 +10,7 @@
 use crate::config::Reorthogonalize;
 use crate::error::Result;
 use crate::krylov::basis::Basis;
+use crate::krylov::omega::{Omega, Step};
 use crate::sharded::layout::Layout;
 use serde::{Deserialize, Serialize};
 use tch::{TchError, Tensor};
@@ -60,6 +61,13 @@ pub trait Operator {
     /// Keeps a local failure until the next [`sum`](Self::sum): a rank that stopped at once would leave
     /// the others waiting in it.
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>);
+
+    /// Puts what is remembered of the curvature along the vectors of another series (for each, ‖Hq‖ and the
+    /// parity ratio per unit of h) in the place of what is remembered of this one's, and the latter into `memory`.
+    /// An operator whose products do not depend on earlier ones has nothing to exchange.
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        let _ = memory;
+    }
 }
 
 /// The settings of a run.
@@ -80,6 +88,9 @@ pub struct LanczosState {
     pub norm_of_t: f64,
     /// What ‖Hq‖ of the next vector is taken to be.
     pub expected: Option<f64>,
+    /// Estimates of orthogonality, under partial reorthogonalisation.
+    #[serde(default)]
+    pub omega: Omega,
 }
 
 /// The result of a run.
@@ -93,6 +104,24 @@ pub struct LanczosRun {
     pub errors: Vec<f64>,
     /// The number of steps after which the Krylov space was invariant, if it was: T is then exact.
     pub breakdown: Option<usize>,
+    /// Steps at which the new vector was orthogonalised against all stored ones.
+    #[serde(default)]
+    pub reorthogonalized: usize,
+}
+
+/// max|QᵀQ − I| over the vectors of a run, `None` where not all of them are stored. Collective.
+///
+/// # Errors
+/// As the operator reports.
+pub fn orthogonality_defect(operator: &mut dyn Operator, basis: &Basis) -> Result<Option<f64>> {
+    let m = basis.len();
+    if m == 0 || basis.stored() < m {
+        return Ok(None);
+    }
+    let local = basis.gram();
+    let gram = operator.sum("measuring the orthogonality of the basis", m * m, local)?;
+    let off = gram.iter().enumerate().map(|(i, value)| (value - f64::from(i % (m + 1) == 0)).abs());
+    Ok(Some(off.fold(0.0, f64::max)))
 }
 
 const ORTHOGONALISING: &str = "orthogonalising a Lanczos vector";
@@ -121,7 +150,7 @@ impl Lanczos {
         w: &mut Tensor,
         state: &mut LanczosState,
     ) -> Result<bool> {
-        let LanczosState { run, norm_of_t, expected } = state;
+        let LanczosState { run, norm_of_t, expected, omega } = state;
         let steps = self.steps.min(usize::try_from(operator.layout().parameters()).unwrap_or(usize::MAX));
         let j = run.alpha.len();
         if j >= steps || run.breakdown.is_some() {
@@ -130,12 +159,28 @@ impl Lanczos {
         let q = stored(operator, basis.vector(j))?;
         let product = operator.apply(j, &q, *expected, w)?;
         let previous = if j == 0 { 0.0 } else { run.beta[j - 1] };
-        let Orthogonalised { beta, left } = self.orthogonalise(operator, basis, w, j, &product, previous)?;
         run.alpha.push(product.alpha);
-        run.beta.push(beta);
         run.errors.push(product.error);
+        *norm_of_t = norm_of_t.max(previous + product.alpha.abs());
+        let roundoff = operator.layout().vector_roundoff();
+        let decide = |next_beta: f64| {
+            omega.advance(Step {
+                alpha: &run.alpha,
+                beta: &run.beta,
+                next_beta,
+                errors: &run.errors,
+                norm_of_t: *norm_of_t,
+                roundoff,
+            })
+        };
+        let mut terms = vec![(-product.alpha, j)];
+        terms.extend(j.checked_sub(1).map(|before| (-previous, before)));
+        let Orthogonalised { beta, left, against_all } =
+            self.orthogonalise(operator, basis, w, product.scale, &terms, decide)?;
+        run.beta.push(beta);
+        run.reorthogonalized += usize::from(against_all);
         *norm_of_t = norm_of_t.max(previous + product.alpha.abs() + beta);
-        if is_breakdown(beta, *norm_of_t, product.error, operator.layout().vector_roundoff()) {
+        if is_breakdown(beta, *norm_of_t, product.error, roundoff) {
             run.breakdown = Some(j + 1);
             return Ok(false);
         }
@@ -149,20 +194,22 @@ impl Lanczos {
         Ok(j + 1 < steps)
     }
 
-    /// w ← scale·w − α q_j − β q_{j−1}, then against the basis, but for a last subtraction.
+    /// w ← scale·w + `terms` (−α q_j − β q_{j−1}), then against the basis, but for a last subtraction.
     fn orthogonalise(
         &self,
         operator: &mut dyn Operator,
         basis: &mut Basis,
         w: &mut Tensor,
-        j: usize,
-        product: &Product,
-        previous: f64,
+        scale: f64,
+        terms: &[(f64, usize)],
+        is_due: impl FnOnce(f64) -> bool,
     ) -> Result<Orthogonalised> {
-        let full = !matches!(self.reorthogonalize, Reorthogonalize::None);
-        let mut terms = vec![(-product.alpha, j)];
-        terms.extend(j.checked_sub(1).map(|before| (-previous, before)));
-        let (mut left, mut squared) = project(operator, basis, w, product.scale, &terms, full)?;
+        let mut full = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Window(_));
+        let (mut left, mut squared) = project(operator, basis, w, scale, terms, full)?;
+        if self.reorthogonalize == Reorthogonalize::Partial && is_due(squared.sqrt()) {
+            full = true;
+            (left, squared) = project(operator, basis, w, 1.0, &[], full)?;
+        }
         for last_pass in [false, true].into_iter().filter(|_| full) {
             let removed: f64 = left.iter().map(|c| c * c).sum();
             let remaining = (squared - removed).max(0.0);
@@ -174,7 +221,7 @@ impl Lanczos {
             operator.defer(ORTHOGONALISING, basis.subtract(w, &left, None));
             (left, squared) = project(operator, basis, w, 1.0, &[], full)?;
         }
-        Ok(Orthogonalised { beta: squared.sqrt(), left })
+        Ok(Orthogonalised { beta: squared.sqrt(), left, against_all: full })
     }
 }
 
@@ -183,6 +230,8 @@ struct Orthogonalised {
     /// Its norm then.
     beta: f64,
     left: Vec<f64>,
+    /// Whether all stored vectors took part.
+    against_all: bool,
 }
 
 /// A basis vector that must be there; the same on every rank.

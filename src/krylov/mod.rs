@@ -1,11 +1,15 @@
 //! Krylov spaces of an operator that is given by products only.
 //!
 //! - [`lanczos`]: the recurrence, from a start vector to the matrix T;
+//! - [`omega`]: estimates of the vectors' orthogonality, and when to reorthogonalise;
 //! - [`basis`]: the stored vectors, and orthogonalisation against them;
+//! - [`deflated`]: the operator with some directions taken out;
 //! - [`tridiagonal`]: eigenvalues of T and the rows of its eigenvector matrix that quadrature needs.
 
 pub mod basis;
+pub mod deflated;
 pub mod lanczos;
+pub mod omega;
 pub mod tridiagonal;
 
 pub use basis::Basis;

@@ -34,6 +34,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         residuals: vec![1e-3, 1e-3, 1e-9],
         hvp_errors: vec![1e-3, 1e-3, 1e-3],
         breakdown: None,
+        ..ProbeRecord::default()
     };
     Snapshot {
         version: SNAPSHOT_VERSION,
@@ -57,6 +58,8 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         stable_rank: Some(estimate(2.6)),
         spectral_entropy: Some(estimate(3.0)),
         unresolved: Unresolved { floor: 1e-3, mass: estimate(0.75) },
+        block_diagonal: None,
+        warnings: Vec::new(),
         probes: vec![probe(0), probe(1)],
         hvp: HvpReport {
             forward: 5,
@@ -71,6 +74,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             rounding_worst: 1e-5,
             gradient_noise: 1e-7,
             gradient_repeats: Some(true),
+            ..HvpReport::default()
         },
         cost: Cost {
             seconds: 1.5,

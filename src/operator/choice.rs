@@ -3,6 +3,7 @@
 use crate::config::{Difference, StepSize};
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::measure::Measured;
+use crate::operator::scheme::Scheme;
 use crate::operator::step::{Curvature, nearest_power, ratio};
 
 /// Every so many vectors a product is central, so that its parity ratio is measured.
@@ -35,25 +36,33 @@ impl FiniteDifference<'_, '_> {
         }
     }
 
-    /// Whether vector `index` is to be central.
-    pub(super) fn is_central(&self, index: usize, foreseen: Option<Curvature>) -> bool {
+    /// The step for a vector along which the curvature is foreseen, or is not.
+    pub(super) fn step_for(&self, scheme: Scheme, foreseen: Option<Curvature>) -> f64 {
+        self.fixed_step().unwrap_or_else(|| {
+            let best = foreseen.map(|curvature| curvature.best_step(scheme, self.rounded_noise()));
+            best.map_or(self.range.first(), |best| self.range.fit(best))
+        })
+    }
+
+    /// The scheme that vector `index` is to begin with.
+    pub(super) fn scheme_for(&self, index: usize, foreseen: Option<Curvature>) -> Scheme {
         let measures_parity = foreseen.is_none() || index % PARITY_EVERY == 1;
+        let forward_is_good = || {
+            foreseen.is_some_and(|curvature| {
+                let h = self.step_for(Scheme::Forward, foreseen);
+                curvature.error(Scheme::Forward, self.rounded_noise(), h) <= self.config.max_relative_error
+            })
+        };
         match self.config.difference {
-            Difference::Central => true,
-            Difference::Forward => measures_parity,
-            Difference::Auto => {
-                measures_parity
-                    || foreseen.is_some_and(|curvature| {
-                        let noise = self.rounded_noise();
-                        let best = || self.range.fit(curvature.forward_step(noise));
-                        let h = self.fixed_step().unwrap_or_else(best);
-                        curvature.forward_error(noise, h) > self.config.max_relative_error
-                    })
-            }
+            Difference::Exact => Scheme::Exact,
+            Difference::Central4 => Scheme::Central4,
+            Difference::Forward if !measures_parity => Scheme::Forward,
+            Difference::Auto if !measures_parity && forward_is_good() => Scheme::Forward,
+            Difference::Central | Difference::Forward | Difference::Auto => Scheme::Central,
         }
     }
 
-    /// The curvature along v that a central difference measured. What noise adds to the even part is
+    /// The curvature along v that a two-sided difference measured. What noise adds to the even part is
     /// taken off, as far as it can be told apart.
     pub(super) fn measured_curvature(&self, measured: &Measured, parity: f64) -> Curvature {
         let noise_parity = ratio(6.0_f64.sqrt() * self.rounded_noise(), 2.0 * measured.odd);
@@ -64,25 +73,22 @@ impl FiniteDifference<'_, '_> {
     /// A better way to compute a product whose error is `error`: scheme and step, if there is one.
     pub(super) fn better(
         &self,
-        central: bool,
+        scheme: Scheme,
         curvature: Curvature,
         used: f64,
         error: f64,
         parity: f64,
-    ) -> Option<(bool, f64)> {
+    ) -> Option<(Scheme, f64)> {
         let good = error <= self.config.max_relative_error && parity <= TRUSTED_PARITY;
         if good || self.fixed_step().is_some() {
             return None;
         }
         let noise = self.rounded_noise();
-        if !central && self.config.difference == Difference::Auto {
-            return Some((true, self.range.fit(curvature.central_step(noise))));
+        if scheme == Scheme::Forward && self.config.difference == Difference::Auto {
+            return Some((Scheme::Central, self.step_for(Scheme::Central, Some(curvature))));
         }
-        let best = if central { curvature.central_step(noise) } else { curvature.forward_step(noise) };
-        let h = self.range.fit(best.min(MAX_GROWTH * used));
-        let promised =
-            if central { curvature.central_error(noise, h) } else { curvature.forward_error(noise, h) };
-        (promised <= 0.5 * error).then_some((central, h))
+        let h = self.range.fit(curvature.best_step(scheme, noise).min(MAX_GROWTH * used));
+        (curvature.error(scheme, noise, h) <= 0.5 * error).then_some((scheme, h))
     }
 
     pub(super) fn remember(&mut self, index: usize, curvature: Curvature) {

@@ -19,7 +19,7 @@ pub(crate) enum From {
 }
 
 /// θ ← θ₀ + hv, rounded to the parameters' own precision. Returns this rank's parts of ⟨Δ, v⟩ and ‖Δ‖²
-/// for the displacement Δ that really came about.
+/// for the displacement Δ that really came about, in the precision in which the forward pass uses them.
 pub(crate) fn displace(
     guard: &Guard<'_>,
     layout: &Layout,
@@ -35,9 +35,14 @@ pub(crate) fn displace(
         let origin = chunk.of_shard(guard.saved())?;
         let direction = chunk.of(v)?;
         let kind = common_kind(&[&origin, &direction]);
+        // As the forward pass sees it; a copy, since the parameters are about to change.
+        let seen = |tensor: &Tensor| match guard.compute_kind() {
+            Some(compute) => tensor.f_to_kind(compute)?.f_to_kind(kind),
+            None => tensor.f_to_dtype(kind, false, true),
+        };
         let before = match from {
-            // A copy, even where the kind is the parameters' own: they are about to change.
-            From::Present if chunk.counted => Some(target.f_to_dtype(kind, false, true)?),
+            From::Present if chunk.counted => Some(seen(&target)?),
+            From::Saved if chunk.counted && guard.compute_kind().is_some() => Some(seen(&origin)?),
             From::Saved if chunk.counted => Some(origin.f_to_kind(kind)?),
             _ => None,
         };
@@ -49,7 +54,9 @@ pub(crate) fn displace(
             target.f_copy_(&origin.f_to_kind(kind)?.f_addcmul(&direction, &number(h, &direction)?)?)?;
         }
         if let Some(before) = before {
-            let rows = rows.fill(&[&target.f_to_kind(kind)?.f_sub(&before)?, &direction])?;
+            let after =
+                if guard.compute_kind().is_some() { seen(&target)? } else { target.f_to_kind(kind)? };
+            let rows = rows.fill(&[&after.f_sub(&before)?, &direction])?;
             sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
     }
@@ -57,17 +64,20 @@ pub(crate) fn displace(
     Ok([along, moved])
 }
 
-/// w = g₊ becomes d = g₊ − g₋. Returns this rank's parts of ‖d‖², ‖g₊ + g₋ − 2g₀‖² and ⟨d, v⟩.
+/// w = g₊ becomes d = g₊ − g₋. Returns this rank's parts of ‖d‖², ‖e‖² with e = g₊ + g₋ − 2g₀, ⟨d, v⟩ and,
+/// `with_even` (else 0), ⟨e, v⟩.
 pub(crate) fn central(
     layout: &Layout,
     w: &Tensor,
     minus: &[Tensor],
     origin: &Tensor,
     v: &Tensor,
-) -> Result<[f64; 3], TchError> {
+    with_even: bool,
+) -> Result<[f64; 4], TchError> {
     let _no_grad = tch::no_grad_guard();
     let rows = Rows::new(layout, 2)?;
     let (mut odd_sums, mut even_sums) = (Sums::<2>::new(), Sums::<1>::new());
+    let mut even_along = Sums::<1>::new();
     for chunk in chunks(layout) {
         let (mut target, minus) = (chunk.of(w)?, chunk.of_shard(minus)?);
         let kind = common_kind(&[&target, &minus]);
@@ -77,16 +87,82 @@ pub(crate) fn central(
             let origin = chunk.of(origin)?.f_to_kind(kind)?;
             // The two small differences first: their sum is what is left of far larger numbers.
             let mut even = plus.f_sub(&origin)?;
-            even_sums.add_square(&even.f_add_(&minus.f_sub(&origin)?)?)?;
+            let even = even.f_add_(&minus.f_sub(&origin)?)?;
+            even_sums.add_square(&even)?;
+            if with_even {
+                let v = chunk.of(v)?.f_to_kind(Kind::Double)?;
+                even_along.add(&even.f_to_kind(Kind::Double)?.f_view([1, -1])?, &v)?;
+            }
             let rows = rows.fill(&[&odd, &chunk.of(v)?])?;
             odd_sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
         target.f_copy_(&odd)?;
     }
     let ([odd, along], [even]) = (odd_sums.finish()?, even_sums.finish()?);
-    Ok([odd, even, along])
+    let [even_along] = even_along.finish()?;
+    Ok([odd, even, along, even_along])
 }
 
+/// w = d = g₊ − g₋ and g₊₊, the gradient at θ₀ + 2hv, become 8d − (g₊₊ − g₀): the half of a fourth-order
+/// difference that needs no third gradient at a time. Only differences are stored: they round less.
+pub(crate) fn outer_plus(
+    layout: &Layout,
+    w: &Tensor,
+    plus: &[Tensor],
+    origin: &Tensor,
+) -> Result<(), TchError> {
+    let _no_grad = tch::no_grad_guard();
+    for chunk in chunks(layout) {
+        let (mut target, plus, origin) = (chunk.of(w)?, chunk.of_shard(plus)?, chunk.of(origin)?);
+        let kind = common_kind(&[&plus, &origin]);
+        let outer = plus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
+        let _ = target.f_mul_(&number(8.0, &target)?)?.f_sub_(&outer)?;
+    }
+    Ok(())
+}
+
+/// w ← d₄ = w + (g₋₋ − g₀). Returns this rank's parts of ‖d₄‖² and ⟨d₄, v⟩.
+pub(crate) fn outer_minus(
+    layout: &Layout,
+    w: &Tensor,
+    minus: &[Tensor],
+    origin: &Tensor,
+    v: &Tensor,
+) -> Result<[f64; 2], TchError> {
+    let _no_grad = tch::no_grad_guard();
+    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
+    for chunk in chunks(layout) {
+        let (minus, origin) = (chunk.of_shard(minus)?, chunk.of(origin)?);
+        let kind = common_kind(&[&minus, &origin]);
+        let outer = minus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
+        let target = chunk.of(w)?.f_add_(&outer)?;
+        if chunk.counted {
+            let rows = rows.fill(&[&target, &chunk.of(v)?])?;
+            sums.add(&rows, &rows.f_select(0, 0)?)?;
+        }
+    }
+    sums.finish()
+}
+
+/// w ← `product`, which is aligned with the shards. Returns this rank's parts of ‖w‖² and ⟨w, v⟩.
+pub(crate) fn take(
+    layout: &Layout,
+    w: &Tensor,
+    product: &[Tensor],
+    v: &Tensor,
+) -> Result<[f64; 2], TchError> {
+    let _no_grad = tch::no_grad_guard();
+    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
+    for chunk in chunks(layout) {
+        let mut target = chunk.of(w)?;
+        target.f_copy_(&chunk.of_shard(product)?)?;
+        if chunk.counted {
+            let rows = rows.fill(&[&target, &chunk.of(v)?])?;
+            sums.add(&rows, &rows.f_select(0, 0)?)?;
+        }
+    }
+    sums.finish()
+}
 /// w ← d = g₊ − g₀. Returns this rank's parts of ‖d‖² and ⟨d, v⟩.
 pub(crate) fn forward(
     layout: &Layout,

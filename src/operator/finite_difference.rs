@@ -8,6 +8,7 @@ use crate::krylov::{Operator, Product};
 use crate::operator::calibration::{AT_THETA, Calibration};
 use crate::operator::guard::Guard;
 use crate::operator::measure::Measured;
+use crate::operator::scheme::Scheme;
 use crate::operator::step::{Curvature, StepRange, ratio};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
@@ -26,16 +27,25 @@ const MAX_PARITY: f64 = 1e3;
 /// How one product went.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProductRecord {
-    /// Whether it was a central difference.
-    pub central: bool,
-    /// The step h asked for.
+    /// The formula.
+    pub scheme: Scheme,
+    /// The step h asked for; 0 where the formula has none.
     pub step: f64,
     /// The predicted relative error.
     pub error: f64,
-    /// The parity ratio p, measured (central) or carried over (forward).
+    /// The parity ratio p, measured (two-sided) or carried over (forward).
     pub parity: f64,
     /// ρ, the relative part of the displacement that is not along v.
     pub rounding: f64,
+}
+
+/// What an operator may look at before its first product.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'v> {
+    /// The unit vector of the first product: the noise is measured along it, and so is its curvature.
+    pub vector: &'v Tensor,
+    /// Scratch for a second vector, without which the operator's asymmetry is not measured.
+    pub spare: Option<&'v Tensor>,
 }
 
 /// The Hessian of the host's loss, as an operator. θ is perturbed on the host's own shards and
@@ -50,8 +60,11 @@ pub struct FiniteDifference<'a, 'h> {
     pub(super) pending: Option<Error>,
     pub(super) origin: ShardedVector,
     pub(super) range: StepRange,
-    pub(super) noise: f64,
+    /// η: the noise of one gradient that predictions count with.
+    pub noise: f64,
     pub(super) last: Option<Curvature>,
+    /// How many more products may be computed again; `None`: any number.
+    may_redo: Option<u64>,
     /// The loss at θ₀.
     pub loss: f64,
     /// ‖∇L‖ at θ₀.
@@ -67,8 +80,8 @@ pub struct FiniteDifference<'a, 'h> {
 }
 
 impl<'a, 'h> FiniteDifference<'a, 'h> {
-    /// Borrows the host, computes g(θ₀), and measures η where it is due, along the unit vector `direction`.
-    /// `w` is scratch. Once `interrupter` is set, on any rank, the next product is an error on all. Collective.
+    /// Borrows the host, computes g(θ₀), and measures η where it is due. `w` is scratch. Once `interrupter` is
+    /// set, on any rank, the next product is an error on all. Collective.
     ///
     /// # Errors
     /// When the host fails or its gradient is not finite, on any rank.
@@ -78,11 +91,11 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         config: &'a HvpConfig,
         calibration: &'a mut Calibration,
         interrupter: &'a Interrupter,
-        direction: &Tensor,
+        start: Start<'_>,
         w: &mut Tensor,
     ) -> Result<Self> {
         let mut ranks = Ranks::new(host);
-        let mut guard = Guard::new(host);
+        let mut guard = Guard::new(host, config.precision);
         let saved = guard.save().and_then(|()| {
             ShardedVector::zeros(layout).map_err(|source| Error::Torch {
                 rank: guard.rank(),
@@ -103,6 +116,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             range: StepRange::new(1.0, 1.0),
             noise: 0.0,
             last: None,
+            may_redo: None,
             loss: 0.0,
             gradient_norm: 0.0,
             parameter_norm: 0.0,
@@ -110,7 +124,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             redone: 0,
             calibration_gradients: 0,
         };
-        operator.look(direction, w)?;
+        operator.look(start, w)?;
         Ok(operator)
     }
 
@@ -119,11 +133,15 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         &mut self,
         v: &Tensor,
         w: &mut Tensor,
-        central: bool,
+        scheme: Scheme,
         h: f64,
         foreseen: Option<Curvature>,
     ) -> Result<(Measured, ProductRecord, Curvature, f64)> {
-        let measured = if central { self.central(v, h, w, PRODUCT)? } else { self.forward(v, h, w)? };
+        let measured = match scheme {
+            Scheme::Central4 => self.central4(v, h, w)?,
+            Scheme::Central => self.central(v, h, w, PRODUCT)?,
+            Scheme::Forward | Scheme::Exact => self.forward(v, h, w)?,
+        };
         let norm = measured.odd / measured.realised;
         let (parity, curvature) = match measured.even {
             Some(even) => {
@@ -137,15 +155,10 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             }
         };
         // Absolute errors: they stay meaningful where Hv itself is noise.
-        let absolute = |noise: f64| {
-            if central {
-                parity.powi(2) * norm + noise / (std::f64::consts::SQRT_2 * measured.realised)
-            } else {
-                parity * norm + std::f64::consts::SQRT_2 * noise / measured.realised
-            }
-        };
+        let truncation = scheme.truncation(parity.max(measured.truncation.sqrt()));
+        let absolute = |noise: f64| truncation * norm + scheme.noise_factor() * noise / measured.realised;
         let record = ProductRecord {
-            central,
+            scheme,
             step: h,
             error: relative(absolute(self.noise), norm),
             parity,
@@ -153,6 +166,16 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         };
         let deciding = relative(absolute(self.rounded_noise()), norm);
         Ok((measured, record, curvature, deciding))
+    }
+
+    /// One product by the host's own derivative of the gradient. Its error is rounding, of which nothing is
+    /// measured: it is taken to be that of the parameters' type.
+    fn exact_product(&mut self, v: &Tensor, w: &mut Tensor) -> Result<Product> {
+        let (norm, alpha) = self.exact(v, w)?;
+        let error = self.guard.roundoff();
+        let record = ProductRecord { scheme: Scheme::Exact, step: 0.0, error, parity: 0.0, rounding: 0.0 };
+        self.products.push(record);
+        Ok(Product { scale: 1.0, alpha, norm, error: error * norm })
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -165,6 +188,29 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
 
     pub(crate) fn calibration(&self) -> &Calibration {
         self.calibration
+    }
+
+    /// From now on, so many products at most are computed again.
+    pub(crate) fn limit_redone(&mut self, limit: Option<u64>) {
+        self.may_redo = limit;
+    }
+
+    /// g(θ₀), as an alias.
+    pub(crate) fn gradient_at_origin(&self) -> Tensor {
+        self.origin.tensor().shallow_clone()
+    }
+
+    /// η.
+    pub(crate) fn gradient_noise(&self) -> f64 {
+        self.noise
+    }
+
+    /// From here on runs are those of the deflated operator, whose vectors meet another curvature; or the other
+    /// way round.
+    pub(crate) fn swap_memory(&mut self) {
+        let Calibration { curvature, deflated_curvature, .. } = &mut *self.calibration;
+        std::mem::swap(curvature, deflated_curvature);
+        self.last = None;
     }
 
     /// Gradients computed so far.
@@ -226,26 +272,26 @@ impl Operator for FiniteDifference<'_, '_> {
             // This rank still takes part in the gradient that the others are about to compute.
             self.pending.get_or_insert(Error::Interrupted { rank: self.ranks.rank() });
         }
-        let foreseen = self.foreseen(index, expected_norm);
-        let mut central = self.is_central(index, foreseen);
-        let noise = self.rounded_noise();
-        let mut h = self.fixed_step().unwrap_or_else(|| {
-            foreseen.map_or(self.range.first(), |curvature| {
-                let best =
-                    if central { curvature.central_step(noise) } else { curvature.forward_step(noise) };
-                self.range.fit(best)
-            })
-        });
-        let mut known = foreseen;
+        let mut known = self.foreseen(index, expected_norm);
+        let mut scheme = self.scheme_for(index, known);
+        if scheme == Scheme::Exact {
+            return self.exact_product(q, target);
+        }
+        let mut h = self.step_for(scheme, known);
         let (mut measured, mut record, mut curvature, mut error) =
-            self.attempt(q, target, central, h, known)?;
+            self.attempt(q, target, scheme, h, known)?;
         for _ in 0..MAX_REDONE {
-            let Some((scheme, step)) = self.better(central, curvature, h, error, record.parity) else {
+            let Some(better) = self.better(scheme, curvature, h, error, record.parity) else {
                 break;
             };
-            (central, h, known) = (scheme, step, Some(curvature));
+            match &mut self.may_redo {
+                Some(0) => break,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            ((scheme, h), known) = (better, Some(curvature));
             self.redone += 1;
-            (measured, record, curvature, error) = self.attempt(q, target, central, h, known)?;
+            (measured, record, curvature, error) = self.attempt(q, target, scheme, h, known)?;
         }
         self.remember(index, curvature);
         self.products.push(record);
@@ -272,6 +318,11 @@ impl Operator for FiniteDifference<'_, '_> {
             let rank = self.ranks.rank();
             self.pending.get_or_insert(Error::Torch { rank, during, source });
         }
+    }
+
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        std::mem::swap(&mut self.calibration.curvature, memory);
+        self.last = None;
     }
 }
 

@@ -2,11 +2,14 @@
 //! on every way out, errors and panics included.
 
 use crate::error::{Error, Result};
-use crate::host::{Host, RandomState, Shard};
+use crate::host::{Host, Precision, RandomState, Shard};
+use crate::sharded::layout::unit_roundoff;
 use crate::sharded::vector::flat;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
+
+const SWITCHING: &str = "switching the precision of evaluations";
 
 /// A borrowed host with what it held when it was borrowed. Dropping it restores that.
 pub(crate) struct Guard<'h> {
@@ -16,14 +19,17 @@ pub(crate) struct Guard<'h> {
     saved: Vec<Tensor>,
     live: Vec<(Tensor, Tensor)>,
     random: Option<RandomState>,
+    precision: Precision,
+    compute_kind: Option<Kind>,
     restored: bool,
     pub(crate) gradients: u64,
     pub(crate) gradient_time: Duration,
 }
 
 impl<'h> Guard<'h> {
-    /// Borrows the host. Nothing may be changed before [`save`](Self::save) has succeeded on every rank.
-    pub(crate) fn new(host: &'h mut dyn Host) -> Self {
+    /// Borrows the host, for gradients in that precision. Nothing may be changed before
+    /// [`save`](Self::save) has succeeded on every rank.
+    pub(crate) fn new(host: &'h mut dyn Host, precision: Precision) -> Self {
         let rank = host.group().rank();
         Self {
             host,
@@ -32,6 +38,8 @@ impl<'h> Guard<'h> {
             saved: Vec::new(),
             live: Vec::new(),
             random: None,
+            precision,
+            compute_kind: None,
             restored: true,
             gradients: 0,
             gradient_time: Duration::ZERO,
@@ -43,6 +51,12 @@ impl<'h> Guard<'h> {
         let (host, rank) = (&mut *self.host, self.rank);
         let torch = |source| Error::Torch { rank, during: "saving the parameters", source };
         self.random = called(rank, "saving the random state", || host.random_state())?;
+        if self.precision == Precision::Full {
+            // From here on there is something to undo.
+            self.restored = false;
+            called(rank, SWITCHING, || host.set_precision(Precision::Full))?;
+        }
+        self.compute_kind = host.compute_kind();
         self.shards = host.shards();
         self.saved =
             self.shards.iter().map(|shard| copy(&shard.tensor)).collect::<Result<_, _>>().map_err(torch)?;
@@ -70,6 +84,17 @@ impl<'h> Guard<'h> {
         &self.saved
     }
 
+    /// The type that the forward pass rounds parameters to, where it is not their own.
+    pub(crate) fn compute_kind(&self) -> Option<Kind> {
+        self.compute_kind
+    }
+
+    /// The unit roundoff of the least precise parameter as the forward pass uses it; equal on all ranks.
+    pub(crate) fn roundoff(&self) -> f64 {
+        let kinds = self.shards.iter().map(|shard| shard.tensor.kind()).chain(self.compute_kind);
+        kinds.filter_map(unit_roundoff).fold(0.0, f64::max)
+    }
+
     /// Bytes of all copies on this rank.
     pub(crate) fn bytes(&self) -> u64 {
         let live = self.live.iter().map(|(_, copy)| copy);
@@ -90,19 +115,37 @@ impl<'h> Guard<'h> {
         self.gradient_time += started.elapsed();
         self.gradients += 1;
         let gradient = gradient?;
-        let fits = gradient.tensors.len() == self.shards.len()
-            && gradient.tensors.iter().zip(&self.shards).all(|(g, shard)| g.numel() == shard.tensor.numel());
-        if !fits {
-            return Err(Error::Layout {
-                rank,
-                parameter: "*".into(),
-                reason: "`gradient()` does not return one tensor of the shard's size for every shard".into(),
-            });
-        }
+        self.check(&gradient.tensors, "gradient()")?;
         if !gradient.loss.is_finite() {
             return Err(Error::NonFinite { rank, what: "the loss", during });
         }
         Ok((gradient.loss, gradient.tensors))
+    }
+
+    /// Hv at the parameters' present values, as the host computes it.
+    pub(crate) fn exact_hvp(&mut self, v: &[Tensor], during: &'static str) -> Result<Vec<Tensor>> {
+        let (host, random) = (&mut *self.host, self.random.as_ref());
+        let started = Instant::now();
+        let product = called(self.rank, during, || {
+            if let Some(state) = random {
+                host.set_random_state(state)?;
+            }
+            host.exact_hvp(v)
+        });
+        self.gradient_time += started.elapsed();
+        let product = product?;
+        self.check(&product, "exact_hvp()")?;
+        Ok(product)
+    }
+
+    fn check(&self, tensors: &[Tensor], call: &str) -> Result<()> {
+        let fits = tensors.len() == self.shards.len()
+            && tensors.iter().zip(&self.shards).all(|(t, shard)| t.numel() == shard.tensor.numel());
+        if fits {
+            return Ok(());
+        }
+        let reason = format!("`{call}` does not return one tensor of the shard's size for every shard");
+        Err(Error::Layout { rank: self.rank, parameter: "*".into(), reason })
     }
 
     /// Puts everything back.
@@ -120,10 +163,15 @@ impl<'h> Guard<'h> {
         for (live, copy) in parameters.chain(gradients) {
             outcome = outcome.and(overwrite(live, copy).map_err(torch));
         }
+        let host = &mut *self.host;
         if let Some(state) = &self.random {
-            let host = &mut *self.host;
-            outcome =
-                outcome.and(called(self.rank, "restoring the random state", || host.set_random_state(state)));
+            let restored = called(self.rank, "restoring the random state", || host.set_random_state(state));
+            outcome = outcome.and(restored);
+        }
+        if self.precision == Precision::Full {
+            // Its own tensors, if it lent others than the loop's, must not be kept alive by us.
+            self.shards.clear();
+            outcome = outcome.and(called(self.rank, SWITCHING, || host.set_precision(Precision::Loop)));
         }
         outcome
     }

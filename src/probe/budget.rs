@@ -14,7 +14,8 @@ impl HessianProbe {
         let Some(layout) = self.layout.as_ref().filter(|_| *budget != BudgetConfig::default()) else {
             return Ok(());
         };
-        let expected = [self.overhead.expected(), slq::bytes(host, layout, &self.config.slq) as f64];
+        let bytes = slq::bytes(host, layout, &self.config, self.blocks_due());
+        let expected = [self.overhead.expected(), bytes as f64];
         let most = Ranks::new(host).max(host, AGREEING, &expected)?;
         let over = |reason| Err(Error::AtStep { step, source: Box::new(Error::OverBudget(reason)) });
         if let Some(limit) = budget.max_overhead.filter(|limit| most[0] > *limit) {

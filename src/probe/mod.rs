@@ -4,9 +4,10 @@ mod budget;
 mod callback;
 mod state;
 
+use crate::blocks::Partition;
 use crate::budget::Overhead;
 use crate::callback::Control;
-use crate::config::{OnError, ProbeConfig};
+use crate::config::{Difference, OnError, ProbeConfig};
 use crate::error::{Error, Result};
 use crate::hash::as_f64;
 use crate::host::Host;
@@ -32,6 +33,7 @@ const FLUSH: Duration = Duration::from_secs(30);
 pub struct HessianProbe {
     config: ProbeConfig,
     layout: Option<Layout>,
+    partition: Option<Partition>,
     writer: Option<LogWriter>,
     interrupter: Interrupter,
     overhead: Overhead,
@@ -54,6 +56,7 @@ impl HessianProbe {
         Ok(Self {
             config,
             layout: None,
+            partition: None,
             writer: None,
             interrupter: Interrupter::default(),
             overhead: Overhead::default(),
@@ -103,6 +106,11 @@ impl HessianProbe {
         let snapshot = self.measure(step, host)?;
         self.record(Record::Snapshot(Box::new(snapshot.clone())));
         ::log::info!(target: "hessian_probe", "{}", summary(&snapshot));
+        if host.group().rank() == 0 {
+            for warning in &snapshot.warnings {
+                ::log::warn!(target: "hessian_probe", "step {step}: {warning}");
+            }
+        }
         self.last_probed = Some(step);
         self.probes_taken += 1;
         self.overhead.record(snapshot.cost.seconds);
@@ -123,6 +131,16 @@ impl HessianProbe {
         }
         let fits = self.config.schedule.validate_for(&host.progress());
         ranks.agree(host, BEGINNING, fits)?;
+        let difference = self.config.hvp.difference;
+        let offered = if difference == Difference::Exact && !host.offers_exact_hvp() {
+            Err(Error::config(
+                "hvp.difference",
+                "\"exact\" needs a host that offers exact products, and this one does not; \"auto\" always works",
+            ))
+        } else {
+            Ok(())
+        };
+        ranks.agree(host, BEGINNING, offered)?;
         let layout = Layout::new(host, self.config.slq.dtype)?;
         if self.config.slq.steps as u64 > layout.parameters() {
             let reason = format!(
@@ -131,6 +149,9 @@ impl HessianProbe {
                 layout.parameters()
             );
             return Err(Error::config("slq.steps", reason));
+        }
+        if self.config.blocks.is_on() {
+            self.partition = Some(Partition::new(host, &layout, &self.config.blocks)?);
         }
         let writer = if ranks.rank() == 0 { LogWriter::open(&self.config.log).map(Some) } else { Ok(None) };
         self.writer = ranks.agree(host, BEGINNING, writer)?;
@@ -152,7 +173,13 @@ impl HessianProbe {
         }
     }
 
+    /// The blocks that the next probe measures.
+    fn blocks_due(&self) -> Option<&Partition> {
+        self.partition.as_ref().filter(|_| self.probes_taken.is_multiple_of(self.config.blocks.every))
+    }
+
     fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {
+        let partition = self.blocks_due().cloned();
         let mut attempt = || {
             let mut ranks = Ranks::new(host);
             if ranks.differs(host, AGREEING, step as f64)? {
@@ -163,9 +190,15 @@ impl HessianProbe {
             }
             let layout = self.layout.as_ref().filter(|layout| layout.matches(&host.shards()));
             let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
-            slq::snapshot(host, layout, &self.config, &mut self.calibration, &self.interrupter, step)
+            let (config, interrupter) = (&self.config, &self.interrupter);
+            slq::snapshot(host, layout, config, &mut self.calibration, interrupter, partition.as_ref(), step)
         };
-        attempt().map_err(|source| Error::AtStep { step, source: Box::new(source) })
+        attempt().map_err(|source| {
+            // What was learned of a run that ended in the middle may be out of order.
+            self.calibration.curvature.clear();
+            self.calibration.deflated_curvature.clear();
+            Error::AtStep { step, source: Box::new(source) }
+        })
     }
 
     /// A probe that is due: its failure is what the configuration makes of it.

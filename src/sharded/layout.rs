@@ -149,6 +149,30 @@ impl Layout {
         Ok(())
     }
 
+    /// The layout of vectors over the parameters of some shards only, `parameters` of them over all ranks: the
+    /// same segments with what lies between them left out.
+    pub(crate) fn restricted(&self, parameters: u64, keep: impl Fn(usize) -> bool) -> Self {
+        let mut restricted = Self {
+            segments: Vec::new(),
+            names: Vec::new(),
+            local_len: 0,
+            counted_len: 0,
+            parameters,
+            device: self.device,
+            kind: self.kind,
+            unit_roundoff: self.unit_roundoff,
+        };
+        for segment in self.segments.iter().filter(|segment| keep(segment.shard)) {
+            restricted.segments.push(Segment { start: restricted.local_len, ..segment.clone() });
+            restricted.local_len += segment.len;
+            // Segments that are counted come first, here as there.
+            if segment.start < self.counted_len {
+                restricted.counted_len = restricted.local_len;
+            }
+        }
+        restricted
+    }
+
     /// Whether `shards` still are what the layout describes.
     pub(crate) fn matches(&self, shards: &[Shard]) -> bool {
         shards.len() == self.names.len()
@@ -221,7 +245,7 @@ impl Layout {
 }
 
 /// Half the distance from 1 to the next number of that type.
-fn unit_roundoff(kind: Kind) -> Option<f64> {
+pub(crate) fn unit_roundoff(kind: Kind) -> Option<f64> {
     match kind {
         Kind::Double => Some(f64::EPSILON / 2.0),
         Kind::Float => Some(f64::from(f32::EPSILON) / 2.0),

@@ -93,12 +93,26 @@ impl RandomProbe {
     /// # Errors
     /// When libtorch fails in a copy.
     pub fn write(self, layout: &Layout, scale: f64, target: &Tensor) -> Result<(), TchError> {
+        self.write_segments(layout.segments(), scale, target)
+    }
+
+    /// The same in some segments only; the rest of `target` stays.
+    pub(crate) fn write_segments<'s>(
+        self,
+        segments: impl IntoIterator<Item = &'s Segment>,
+        scale: f64,
+        target: &Tensor,
+    ) -> Result<(), TchError> {
         const BUFFER: usize = 1 << 16;
-        let mut buffer = vec![0.0; BUFFER];
+        let mut buffer = Vec::new();
         let _no_grad = tch::no_grad_guard();
-        for &Segment { start, len, global_offset, .. } in layout.segments() {
+        for &Segment { start, len, global_offset, .. } in segments {
             for done in (0..len).step_by(BUFFER) {
-                let piece = &mut buffer[..BUFFER.min((len - done) as usize)];
+                let size = BUFFER.min((len - done) as usize);
+                if buffer.len() < size {
+                    buffer.resize(size, 0.0);
+                }
+                let piece = &mut buffer[..size];
                 self.fill(global_offset + done as u64, piece);
                 piece.iter_mut().for_each(|entry| *entry *= scale);
                 target

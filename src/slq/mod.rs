@@ -1,23 +1,30 @@
 //! One probe: stochastic Lanczos quadrature of the host's loss, from the loan of θ to the snapshot.
 
+mod deflation;
 mod report;
 mod resume;
 
-use crate::config::{Distribution, ProbeConfig, SlqConfig};
+use crate::blocks::{self, Partition};
+use crate::config::{BasisConfig, Distribution, ProbeConfig, Reorthogonalize, SlqConfig};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
-use crate::krylov::lanczos::Operator;
-use crate::krylov::{Basis, Lanczos, LanczosState};
-use crate::operator::Calibration;
+use crate::krylov::basis::stored_kind;
+use crate::krylov::lanczos::{Operator, orthogonality_defect};
+use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::operator::finite_difference::FiniteDifference;
+use crate::operator::{Calibration, Start};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::{ShardedVector, number};
-use crate::spectrum::{Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, quadrature};
-use report::{cost, report};
+use crate::spectrum::{
+    Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
+};
+use deflation::Deflation;
+use report::cost;
+pub(crate) use report::report;
 use resume::Resume;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::{TchError, Tensor};
@@ -25,13 +32,14 @@ use tch::{TchError, Tensor};
 const STARTING: &str = "drawing a probe vector";
 
 /// Probes the host's Hessian. Collective; parameters, random state and live gradients are restored
-/// whatever happens.
+/// whatever happens. With `partition`, its blocks are measured, too.
 pub(crate) fn snapshot(
     host: &mut dyn Host,
     layout: &Layout,
     config: &ProbeConfig,
     calibration: &mut Calibration,
     interrupter: &Interrupter,
+    partition: Option<&Partition>,
     step: u64,
 ) -> Result<Snapshot> {
     let started = Instant::now();
@@ -51,39 +59,69 @@ pub(crate) fn snapshot(
     }
     // Along the first vector; any will do where the noise is known.
     let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
+    // Nothing is measured anew in a probe that is resumed, whose rows are taken.
+    let spare = basis.next_row().map_err(|source| torch(&ranks, source))?;
+    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&spare);
+    let start = Start { vector: &direction, spare };
     let w = &mut w;
-    let mut operator =
-        FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, &direction, w)?;
+    let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
     let (mut probes, mut begun) = match &mut resume {
         Some(resume) => resume.restore(&mut operator),
         None => (Vec::new(), None),
     };
+    let mut deflation = None;
+    if slq.deflate > 0 {
+        begin(&mut operator, slq, 0, &mut basis)?;
+        let run = lanczos.run(&mut operator, &mut basis, w)?;
+        let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
+        deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
+        operator.swap_memory();
+    }
     for index in probes.len() as u64..slq.probes as u64 {
         let mut state = match begun.take() {
             Some(state) => state,
             None => {
-                let drawn = draw(layout, slq, index, &mut basis);
-                operator.defer(STARTING, drawn);
-                normalise(&mut operator, slq.distribution, &basis)?;
+                begin(&mut operator, slq, index, &mut basis)?;
+                if let Some(deflation) = &mut deflation {
+                    deflation.project(&mut operator, &mut basis, w)?;
+                }
                 LanczosState::default()
             }
         };
-        while lanczos.advance(&mut operator, &mut basis, w, &mut state)? {
+        while match &mut deflation {
+            Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
+            None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
+        } {
             if let Some(resume) = &mut resume {
                 resume.save(&mut operator, layout, &basis, &probes, &state)?;
             }
         }
-        probes.push(spectrum(&ranks, index, &state.run)?);
+        let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
+        probes.push(match &deflation {
+            Some(deflation) => deflation.complete(record),
+            None => record,
+        });
         if let Some(resume) = &mut resume {
             resume.next_run();
         }
     }
-    let gradients_before = resume.map_or(0, Resume::finish);
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
+    if slq.deflate > 0 {
+        operator.swap_memory();
+    }
+    let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
+    let mut block_diagonal = None;
+    if let Some(partition) = partition {
+        // Its memory is that of the blocks now.
+        drop((basis, direction, deflation));
+        basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
+        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w)?);
+    }
+    let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
     spent.gradients += gradients_before;
     let statistics = Statistics::new(&probes, layout.parameters()).ok_or(Error::NonFinite {
@@ -91,12 +129,10 @@ pub(crate) fn snapshot(
         what: "the spectrum",
         during: "its statistics",
     })?;
-    let hvp = report(&products, redone, spent.noise, calibration.gradient_repeats);
-    let cost = Cost {
-        calibration_gradients,
-        basis_bytes: basis.bytes(),
-        ..cost(&spent, &ranks, started.elapsed().as_secs_f64())
-    };
+    let hvp = report(&products, redone, spent.noise, calibration);
+    let cost =
+        Cost { calibration_gradients, basis_bytes, ..cost(&spent, &ranks, started.elapsed().as_secs_f64()) };
+    let warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
@@ -119,19 +155,36 @@ pub(crate) fn snapshot(
         stable_rank: statistics.stable_rank,
         spectral_entropy: statistics.spectral_entropy,
         unresolved: statistics.unresolved,
+        block_diagonal,
+        warnings,
         probes,
         hvp,
         cost,
     })
 }
 
-/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis.
-pub(crate) fn bytes(host: &dyn Host, layout: &Layout, slq: &SlqConfig) -> u64 {
+/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis, or in
+/// its place what the blocks of `partition` take.
+pub(crate) fn bytes(
+    host: &dyn Host,
+    layout: &Layout,
+    config: &ProbeConfig,
+    partition: Option<&Partition>,
+) -> u64 {
     let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
     let live: u64 = host.live_gradients().iter().map(size).sum();
-    let vectors = 2 + slq.reorthogonalize.basis_vectors(slq.steps) as u64;
-    parameters + live + vectors * layout.vector_bytes()
+    let slq = &config.slq;
+    let entries = layout.local_len() as u64;
+    let stored = stored_kind(layout.kind(), slq.basis).elt_size_in_bytes() as u64;
+    // Vectors of another type, or elsewhere, come with the last two as they are.
+    let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
+    let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
+    let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
+    parameters
+        + live
+        + (2 + recent) * layout.vector_bytes()
+        + (basis + deflation::bytes(layout, slq)).max(blocks)
 }
 
 /// The basis, and the one vector besides it.
@@ -142,7 +195,7 @@ struct Storage {
 
 impl Storage {
     fn new(layout: &Layout, slq: &SlqConfig) -> Result<Self, TchError> {
-        let basis = Basis::new(layout, slq.reorthogonalize, slq.steps)?;
+        let basis = Basis::stored_as(layout, slq.reorthogonalize, slq.steps, slq.basis)?;
         Ok(Self { basis, w: ShardedVector::zeros(layout)?.into_tensor() })
     }
 }
@@ -157,8 +210,19 @@ fn draw(layout: &Layout, slq: &SlqConfig, index: u64, basis: &mut Basis) -> Resu
     let row = basis.next_row()?;
     let scale = (layout.parameters() as f64).sqrt().recip();
     RandomProbe::new(slq.seed, index, slq.distribution).write(layout, scale, &row)?;
-    basis.commit();
-    Ok(())
+    basis.commit()
+}
+
+/// Makes unit probe vector `index` the basis' only vector.
+fn begin(
+    operator: &mut FiniteDifference<'_, '_>,
+    slq: &SlqConfig,
+    index: u64,
+    basis: &mut Basis,
+) -> Result<()> {
+    let drawn = draw(operator.layout(), slq, index, basis);
+    operator.defer(STARTING, drawn);
+    normalise(operator, slq.distribution, basis)
 }
 
 /// Makes the first basis vector a unit vector. Signs have norm √n as they are.
@@ -178,11 +242,23 @@ fn normalise(operator: &mut dyn Operator, distribution: Distribution, basis: &Ba
     Ok(())
 }
 
-/// T was computed from reduced sums: every rank fails alike, if at all.
-fn spectrum(ranks: &Ranks, index: u64, run: &crate::krylov::LanczosRun) -> Result<ProbeRecord> {
-    quadrature(index, run).map_err(|_| Error::NonFinite {
-        rank: ranks.rank(),
+/// What a run found. T was computed from reduced sums: every rank fails alike, if at all.
+fn spectrum(
+    operator: &mut FiniteDifference<'_, '_>,
+    index: u64,
+    run: &LanczosRun,
+    basis: &Basis,
+    slq: &SlqConfig,
+) -> Result<ProbeRecord> {
+    let roundoff = operator.layout().vector_roundoff();
+    let keeps_orthogonal = matches!(slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+    let found = quadrature(index, run)
+        .and_then(|record| if keeps_orthogonal { Ok(record) } else { ghosts::merge(record, run, roundoff) });
+    let record = found.map_err(|_| Error::NonFinite {
+        rank: operator.rank(),
         what: "the tridiagonal matrix T",
         during: "the quadrature",
-    })
+    })?;
+    let orthogonality_defect = if keeps_orthogonal { orthogonality_defect(operator, basis)? } else { None };
+    Ok(ProbeRecord { orthogonality_defect, ..record })
 }

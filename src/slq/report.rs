@@ -1,14 +1,15 @@
 //! How the products went, and what they cost.
 
 use crate::operator::finite_difference::{ProductRecord, Spent};
+use crate::operator::{Calibration, Scheme};
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Cost, HvpReport};
 
-pub(super) fn report(
+pub(crate) fn report(
     products: &[ProductRecord],
     redone: u64,
     noise: f64,
-    repeats: Option<bool>,
+    calibration: &Calibration,
 ) -> HvpReport {
     let sorted = |f: &dyn Fn(&ProductRecord) -> f64| {
         let mut values: Vec<f64> = products.iter().map(f).collect();
@@ -19,10 +20,12 @@ pub(super) fn report(
     let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
     let (errors, parities) = (sorted(&|product| product.error), sorted(&|product| product.parity));
     let steps = sorted(&|product| product.step);
-    let central = products.iter().filter(|product| product.central).count() as u64;
+    let count = |scheme| products.iter().filter(|product| product.scheme == scheme).count() as u64;
     HvpReport {
-        forward: products.len() as u64 - central,
-        central,
+        forward: count(Scheme::Forward),
+        central: count(Scheme::Central),
+        central4: count(Scheme::Central4),
+        exact: count(Scheme::Exact),
         redone,
         step_min: steps.first().copied().unwrap_or(0.0),
         step_max: last(&steps),
@@ -32,7 +35,10 @@ pub(super) fn report(
         parity_worst: last(&parities),
         rounding_worst: last(&sorted(&|product| product.rounding)),
         gradient_noise: noise,
-        gradient_repeats: repeats,
+        component_noise: calibration.component_noise,
+        gradient_repeats: calibration.gradient_repeats,
+        repeat_difference: calibration.repeat_difference,
+        asymmetry: calibration.asymmetry,
     }
 }
 

@@ -1,14 +1,25 @@
 //! From Lanczos matrices to statistics with errors.
 //!
 //! - [`quadrature()`]: nodes and weights from a run;
+//! - [`ghosts`]: copies of Ritz values in runs without reorthogonalisation, merged;
 //! - [`Statistics`]: what the quadratures of all probe vectors say about H;
+//! - [`density`]: the smoothed density and the distribution function, with their bands;
+//! - [`regime`]: when a spectrum is not to be trusted;
 //! - [`Snapshot`]: the record of one probe.
 
+pub mod density;
 mod estimate;
+pub mod ghosts;
 mod quadrature;
+pub mod regime;
 mod snapshot;
 mod statistics;
 
+pub use density::{Axis, Cumulative, Density};
+pub(crate) use estimate::{mean, of_means};
 pub use quadrature::quadrature;
-pub use snapshot::{Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved};
+pub use snapshot::{
+    Cost, DeflatedValue, Estimate, Extreme, Ghosts, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot,
+    Unresolved,
+};
 pub use statistics::{PREDICTION_FACTOR, Statistics};

@@ -30,6 +30,8 @@ pub fn quadrature(index: u64, run: &LanczosRun) -> Result<ProbeRecord, NoConverg
             .collect(),
         nodes: eigen.values,
         breakdown: run.breakdown,
+        reorthogonalized: run.reorthogonalized,
+        ..ProbeRecord::default()
     })
 }
 
@@ -45,7 +47,7 @@ mod tests {
 
     fn run(alpha: Vec<f64>, beta: Vec<f64>) -> LanczosRun {
         let errors = vec![0.0; alpha.len()];
-        LanczosRun { alpha, beta, errors, breakdown: None }
+        LanczosRun { alpha, beta, errors, ..LanczosRun::default() }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The record of one probe.
 
+use crate::blocks::BlockDiagonal;
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Snapshot`]'s serialised form; raised when a field changes its meaning.
@@ -57,6 +58,41 @@ pub struct ProbeRecord {
     pub hvp_errors: Vec<f64>,
     /// The number of steps after which the Krylov space was invariant (T is then exact), if it was.
     pub breakdown: Option<usize>,
+    /// max|QᵀQ − I| over the run's vectors, where all of them were stored.
+    #[serde(default)]
+    pub orthogonality_defect: Option<f64>,
+    /// Steps at which the new vector was orthogonalised against all stored ones.
+    #[serde(default)]
+    pub reorthogonalized: usize,
+    /// What was merged into other nodes, in a run that does not keep its vectors orthogonal to all before.
+    #[serde(default)]
+    pub ghosts: Option<Ghosts>,
+    /// Outliers that were found by a run of their own and taken out of this one, which then is T's; they are
+    /// among the nodes. Largest magnitude first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deflated: Vec<DeflatedValue>,
+}
+
+/// An outlier that was deflated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeflatedValue {
+    /// Its Ritz value.
+    pub value: f64,
+    /// Its weight in the quadrature: the squared component of the start vector along its Ritz vector.
+    pub weight: f64,
+    /// Its Lanczos residual.
+    pub residual: f64,
+    /// The predicted error of the operator on its Ritz vector.
+    pub hvp_error: f64,
+}
+
+/// Eigenvalues of T that stand for no eigenvalue of their own: see [`ghosts`](super::ghosts).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ghosts {
+    /// Copies of converged Ritz values.
+    pub copies: usize,
+    /// Values that no eigenvalue belongs to.
+    pub spurious: usize,
 }
 
 /// How the Hessian-vector products of a snapshot went.
@@ -66,6 +102,12 @@ pub struct HvpReport {
     pub forward: u64,
     /// Products by central differences.
     pub central: u64,
+    /// Products by central differences of fourth order.
+    #[serde(default)]
+    pub central4: u64,
+    /// Products by the host's own second derivative.
+    #[serde(default)]
+    pub exact: u64,
     /// Products computed again with a better step.
     pub redone: u64,
     /// The smallest step h used, in units of the parameters (for a unit vector).
@@ -84,8 +126,19 @@ pub struct HvpReport {
     pub rounding_worst: f64,
     /// η, the norm of the noise of one gradient.
     pub gradient_noise: f64,
+    /// The noise of one component of the gradient, ⟨g, v⟩ for a random unit vector v, by ECNoise; `None` where
+    /// its table of differences did not settle.
+    #[serde(default)]
+    pub component_noise: Option<f64>,
     /// Whether two gradients at the same parameters had the same bits, when the noise was last measured.
     pub gradient_repeats: Option<bool>,
+    /// ‖g − g′‖ for these two gradients: the size of what does not repeat. It is part of the noise.
+    #[serde(default)]
+    pub repeat_difference: Option<f64>,
+    /// |uᵀHv − vᵀHu| / (‖Hu‖‖v‖) for two independent random vectors, when the noise was last measured: 0 for
+    /// exact products.
+    #[serde(default)]
+    pub asymmetry: Option<f64>,
 }
 
 /// What a snapshot cost on this rank.
@@ -105,7 +158,7 @@ pub struct Cost {
     pub all_reduces: u64,
     /// `f64` values that they reduced.
     pub reduced_values: u64,
-    /// Bytes of the Lanczos basis on this rank.
+    /// Bytes of the Lanczos basis on this rank; of the vectors for block-diagonal fidelity, where they are more.
     pub basis_bytes: u64,
     /// Bytes of all other vectors of the probe on this rank.
     pub vector_bytes: u64,
@@ -160,6 +213,12 @@ pub struct Snapshot {
     pub spectral_entropy: Option<Estimate>,
     /// What the noise hides.
     pub unresolved: Unresolved,
+    /// How much of H is block-diagonal, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_diagonal: Option<BlockDiagonal>,
+    /// What a reader has to know before any other number: see [`regime`](super::regime). Empty where all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The Lanczos runs.
     pub probes: Vec<ProbeRecord>,
     /// How the products went.

@@ -5,7 +5,7 @@ use crate::dense::MatrixOperator;
 use crate::models::Normal;
 use hessian_probe::config::{Distribution, Reorthogonalize};
 use hessian_probe::sharded::random::RandomProbe;
-use hessian_probe::spectrum::quadrature;
+use hessian_probe::spectrum::{Axis, Cumulative, Density, quadrature};
 use tch::Tensor;
 
 /// ∫ |F − G| for two distributions given by points and masses.
@@ -29,18 +29,34 @@ fn check(name: &str, spectrum: &[f64], steps: usize) {
     let mut operator = MatrixOperator::new(&matrix);
     let probes = 5;
     let mut measure = Vec::new();
+    let mut records = Vec::new();
     for index in 0..probes {
         let mut start = vec![0.0; n];
         RandomProbe::new(1, index, Distribution::Rademacher).fill(0, &mut start);
         let (run, _) = operator.lanczos(&Tensor::from_slice(&start), steps, Reorthogonalize::Full);
         let record = quadrature(index, &run).unwrap();
         measure.extend(record.nodes.iter().zip(&record.weights).map(|(&x, &w)| (x, w / probes as f64)));
+        records.push(record);
     }
     let exact: Vec<(f64, f64)> = spectrum.iter().map(|&value| (value, 1.0 / n as f64)).collect();
     let range =
         spectrum.iter().fold(f64::MIN, |a, &b| a.max(b)) - spectrum.iter().fold(f64::MAX, |a, &b| a.min(b));
     let distance = wasserstein(&measure, &exact);
     assert!(distance < 0.02 * range, "{name}: {distance} on a range of {range}");
+    // Smoothed for display, with the width of a node: no further away than that.
+    let density = Density::new(&records, Axis::Linear, 4000).unwrap();
+    let step = density.positions[1] - density.positions[0];
+    let smooth: Vec<(f64, f64)> =
+        density.values.iter().zip(&density.density).map(|(&x, share)| (x, step * share.mean)).collect();
+    let smoothed = wasserstein(&smooth, &exact);
+    assert!(smoothed < 0.02 * range, "{name}, smoothed: {smoothed} on a range of {range}");
+    // The distribution function at its own places, against the exact one.
+    let cumulative = Cumulative::new(&records);
+    for (x, share) in cumulative.values.iter().zip(&cumulative.share) {
+        let below = spectrum.iter().filter(|value| **value <= *x + 0.02 * range).count() as f64 / n as f64;
+        let above = spectrum.iter().filter(|value| **value <= *x - 0.02 * range).count() as f64 / n as f64;
+        assert!(share.mean <= below + 0.1 && share.mean >= above - 0.1, "{name}: {share:?} at {x}");
+    }
     // The oracle can fail: a point mass in the middle is far off.
     let middle = [(spectrum.iter().sum::<f64>() / n as f64, 1.0)];
     assert!(wasserstein(&middle, &exact) > distance, "{name}");

@@ -3,8 +3,10 @@
 use crate::closure_host::ClosureHost;
 use crate::dense::{MatrixOperator, distance, eigenvalues, norm2};
 use crate::models::{Normal, mlp, transformer};
-use hessian_probe::config::Reorthogonalize::{Full, None as Off, Window};
+use hessian_probe::config::Reorthogonalize::{Full, None as Off, Partial, Window};
+use hessian_probe::krylov::LanczosRun;
 use hessian_probe::krylov::tridiagonal::eigen;
+use hessian_probe::spectrum::{ProbeRecord, ghosts, quadrature};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -76,6 +78,138 @@ fn without_reorthogonalisation_extremes_converge_and_no_ritz_value_is_spurious()
     }
     let mass: f64 = eigen.rows[0].iter().map(|s| s * s).sum();
     assert!((mass - 1.0).abs() < 1e-12);
+}
+
+/// Clustered, with a few outliers: vectors lose their orthogonality as soon as these converge.
+fn with_outliers(n: i64) -> (Tensor, Vec<f64>) {
+    let spectrum: Vec<f64> = (0..n)
+        .map(|i| match i {
+            0 => -40.0,
+            1..=5 => 20.0 * i as f64,
+            _ => (i as f64 / n as f64) - 0.3,
+        })
+        .collect();
+    let basis = Tensor::linalg_qr(&Normal::new(11).tensor(&[n, n], 1.0), "reduced").0;
+    let matrix = basis.matmul(&Tensor::from_slice(&spectrum).diag(0)).matmul(&basis.tr());
+    let mut sorted = spectrum;
+    sorted.sort_by(f64::total_cmp);
+    ((&matrix + matrix.tr()) * 0.5, sorted)
+}
+
+/// Semi-orthogonality: T is that of full reorthogonalisation, at a share of the passes over the basis.
+#[test]
+fn partial_reorthogonalisation_gives_the_same_t_with_fewer_passes() {
+    let (matrix, spectrum) = with_outliers(300);
+    let start = Normal::new(4).tensor(&[300], 1.0);
+    let steps = 80;
+    let (full, _) = MatrixOperator::new(&matrix).lanczos(&start, steps, Full);
+    let (partial, basis) = MatrixOperator::new(&matrix).lanczos(&start, steps, Partial);
+    let (none, basis_of_none) = MatrixOperator::new(&matrix).lanczos(&start, steps, Off);
+    assert_eq!(full.reorthogonalized, steps);
+    assert!((2..steps / 2).contains(&partial.reorthogonalized), "{}", partial.reorthogonalized);
+    let defect = orthogonality(&basis);
+    assert!(defect < 1e-6, "{defect:e}");
+    drop(basis_of_none);
+    let nodes = |run: &LanczosRun| eigen(&run.alpha, &run.beta, &[]).unwrap().values;
+    let norm = norm2(&matrix);
+    for (a, b) in nodes(&partial).iter().zip(nodes(&full)) {
+        assert!((a - b).abs() < 1e-9 * norm, "{a} for {b}");
+    }
+    // Whereas without any it has copies.
+    let copies = nodes(&none).iter().filter(|value| (**value - 100.0).abs() < 1e-6).count();
+    assert!(copies >= 2, "{copies} copies of the largest of {spectrum:?}");
+}
+
+/// The same with products that err, by as much as they say: what partial reorthogonalisation must notice is
+/// their error and not rounding.
+#[test]
+fn partial_reorthogonalisation_knows_the_error_of_the_products() {
+    let (matrix, _) = with_outliers(300);
+    let start = Normal::new(4).tensor(&[300], 1.0);
+    for noise in [1e-8, 1e-5, 1e-3] {
+        let run =
+            |reorthogonalize| MatrixOperator::with_noise(&matrix, noise).lanczos(&start, 60, reorthogonalize);
+        let (full, _) = run(Full);
+        let (partial, basis) = run(Partial);
+        let defect = orthogonality(&basis);
+        assert!(defect < 3.0 * noise.sqrt(), "noise {noise:e}: defect {defect:e}");
+        assert!(partial.reorthogonalized < 60, "{}", partial.reorthogonalized);
+        let nodes = |run: &LanczosRun| eigen(&run.alpha, &run.beta, &[]).unwrap().values;
+        for (a, b) in nodes(&partial).iter().zip(nodes(&full)).rev().take(5) {
+            assert!((a - b).abs() < 20.0 * noise * 100.0, "noise {noise:e}: {a} for {b}");
+        }
+    }
+}
+
+fn orthogonality(basis: &hessian_probe::krylov::Basis) -> f64 {
+    let q = Tensor::stack(&(0..basis.len()).map(|j| basis.vector(j).unwrap()).collect::<Vec<_>>(), 0);
+    let defect = q.matmul(&q.tr()) - Tensor::eye(basis.len() as i64, (Kind::Double, Device::Cpu));
+    defect.abs().max().double_value(&[])
+}
+
+/// Ghosts are merged: every node stands for one eigenvalue, and the quadrature is what it was.
+#[test]
+fn without_reorthogonalisation_copies_are_merged() {
+    let (matrix, spectrum) = with_outliers(300);
+    let start = Normal::new(4).tensor(&[300], 1.0);
+    let (run, _) = MatrixOperator::new(&matrix).lanczos(&start, 150, Off);
+    let raw = quadrature(0, &run).unwrap();
+    let merged = ghosts::merge(raw.clone(), &run, f64::EPSILON / 2.0).unwrap();
+    let ghosts = merged.ghosts.unwrap();
+    assert!(ghosts.copies >= 10, "{ghosts:?}");
+    assert_eq!(merged.nodes.len() + ghosts.copies + ghosts.spurious, 150);
+    for (rank, value) in spectrum.iter().rev().take(5).enumerate() {
+        let found = merged.nodes.iter().filter(|node| (**node - value).abs() < 1e-6).count();
+        assert_eq!(found, 1, "eigenvalue {rank} from the top: {value}");
+    }
+    for power in 0..4 {
+        let moment = |record: &ProbeRecord| -> f64 {
+            record.nodes.iter().zip(&record.weights).map(|(node, weight)| weight * node.powi(power)).sum()
+        };
+        let (before, after) = (moment(&raw), moment(&merged));
+        assert!((before - after).abs() <= 1e-9 * before.abs(), "moment {power}: {after} for {before}");
+    }
+    // With orthogonal vectors there is nothing to merge.
+    let (run, _) = MatrixOperator::new(&matrix).lanczos(&start, 60, Full);
+    let record = quadrature(0, &run).unwrap();
+    let merged = ghosts::merge(record.clone(), &run, f64::EPSILON / 2.0).unwrap();
+    assert_eq!(merged.nodes, record.nodes);
+}
+
+/// What is stored only serves to orthogonalise: in bf16 the extremes stay, and the defect tells.
+#[test]
+fn a_basis_in_bf16_keeps_the_spectrum_and_says_how_orthogonal_it_is() {
+    let slq = "[slq]\nsteps = 25\nprobes = 2\n";
+    let (precise, _) = probe(transformer(6), Kind::Float, slq);
+    let (rounded, _) = probe(transformer(6), Kind::Float, &format!("{slq}basis = {{ dtype = \"bf16\" }}"));
+    let (moved, _) = probe(transformer(6), Kind::Float, &format!("{slq}basis = {{ device = \"cpu\" }}"));
+    let defect = |snapshot: &hessian_probe::Snapshot| snapshot.probes[0].orthogonality_defect.unwrap();
+    assert!(defect(&precise) < 1e-5, "{:e}", defect(&precise));
+    assert!((1e-5..2e-2).contains(&defect(&rounded)), "{:e}", defect(&rounded));
+    assert!(rounded.cost.basis_bytes < precise.cost.basis_bytes * 6 / 10);
+    for (a, b) in [(rounded.lambda_max, precise.lambda_max), (rounded.lambda_min, precise.lambda_min)] {
+        assert!((a.value - b.value).abs() <= a.residual + b.residual, "{a:?} for {b:?}");
+    }
+    let off = rounded.trace.mean / precise.trace.mean - 1.0;
+    assert!(off.abs() < 0.01, "trace off by {off}");
+    assert_eq!(moved.probes[0].alpha, precise.probes[0].alpha, "on the CPU already");
+}
+
+/// On a real loss: T under partial reorthogonalisation against full, and fewer passes in f64.
+#[test]
+fn partial_reorthogonalisation_on_a_real_loss() {
+    for kind in [Kind::Float, Kind::Double] {
+        let slq = |how: &str| format!("[slq]\nsteps = 60\nreorthogonalize = \"{how}\"");
+        let (full, _) = probe(transformer(6), kind, &slq("full"));
+        let (partial, _) = probe(transformer(6), kind, &slq("partial"));
+        let record = &partial.probes[0];
+        assert!(record.reorthogonalized < 60, "{kind:?}: {}", record.reorthogonalized);
+        assert!(record.orthogonality_defect.unwrap() < 0.1, "{:?}", record.orthogonality_defect);
+        for (a, b) in [(partial.lambda_max, full.lambda_max), (partial.lambda_min, full.lambda_min)] {
+            assert!((a.value - b.value).abs() <= a.residual + b.residual, "{a:?} for {b:?}");
+        }
+        eprintln!("{kind:?}: {} of 60, defect {:?}", record.reorthogonalized, record.orthogonality_defect);
+    }
 }
 
 fn probe(model: crate::models::Model, kind: Kind, toml: &str) -> (hessian_probe::Snapshot, ClosureHost) {

@@ -7,6 +7,8 @@ mod dense;
 #[path = "../support/models.rs"]
 mod models;
 
+mod blocks;
+mod deflation;
 mod degenerate;
 mod density;
 mod lanczos;

@@ -4,7 +4,7 @@ use crate::closure_host::ClosureHost;
 use crate::models::{Model, Normal, mlp, transformer};
 use hessian_probe::config::{Difference, HvpConfig, Reorthogonalize};
 use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
-use hessian_probe::operator::{Calibration, FiniteDifference};
+use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::Layout;
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -63,14 +63,21 @@ fn errors(model: fn(u64) -> Model, seed: u64, kind: Kind, difference: Difference
         let v = Normal::new(seed + 31 * run).tensor(&[n], 1.0);
         (&v / v.norm()).to_kind(kind)
     };
-    let inner =
-        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, &start(0), &mut w)
-            .unwrap();
+    let inner = FiniteDifference::new(
+        &mut host,
+        &layout,
+        &config,
+        &mut calibration,
+        &never,
+        Start { vector: &start(0), spare: None },
+        &mut w,
+    )
+    .unwrap();
     let mut operator = Checked { inner, exact: &exact, errors: Vec::new() };
     for run in 0..3 {
         basis.clear();
         basis.next_row().unwrap().copy_(&start(run));
-        basis.commit();
+        basis.commit().unwrap();
         let lanczos = Lanczos { steps: 15, reorthogonalize: Reorthogonalize::Full };
         lanczos.run(&mut operator, &mut basis, &mut w).unwrap();
     }

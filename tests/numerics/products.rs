@@ -4,7 +4,7 @@ use crate::closure_host::ClosureHost;
 use crate::models::{Model, Normal, mlp, transformer};
 use hessian_probe::config::{Difference, HvpConfig, StepSize};
 use hessian_probe::krylov::Operator;
-use hessian_probe::operator::{Calibration, FiniteDifference};
+use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::Layout;
 use tch::{Device, Kind, Tensor};
 
@@ -22,8 +22,16 @@ pub fn errors(
     let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
     let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
     let start = directions[0].to_kind(kind);
-    let mut operator =
-        FiniteDifference::new(&mut host, &layout, config, &mut calibration, &never, &start, &mut w).unwrap();
+    let mut operator = FiniteDifference::new(
+        &mut host,
+        &layout,
+        config,
+        &mut calibration,
+        &never,
+        Start { vector: &start, spare: None },
+        &mut w,
+    )
+    .unwrap();
     directions
         .iter()
         .map(|direction| {
@@ -115,6 +123,88 @@ fn automatic_steps_are_near_the_best_of_a_sweep() {
     }
 }
 
+/// Where the noise allows it, fourth order is better than second; and exact is exact.
+#[test]
+fn fourth_order_and_exact_products_agree_with_double_backward() {
+    let config = |difference| HvpConfig { difference, max_relative_error: 1e-15, ..HvpConfig::default() };
+    for model in [mlp, transformer] {
+        for direction in directions(model, 3) {
+            let series = [direction];
+            let error = |difference| errors(model, 3, Kind::Double, &config(difference), &series)[0];
+            let (fourth, predicted) = error(Difference::Central4);
+            let (second, _) = error(Difference::Central);
+            let (exact, _) = error(Difference::Exact);
+            assert!(fourth < 1e-9 && fourth < 0.3 * second, "{fourth:e}, second order {second:e}");
+            assert!(fourth < 30.0 * predicted, "{fourth:e}, predicted {predicted:e}");
+            assert!(exact < 1e-13, "{exact:e}");
+        }
+    }
+}
+
+/// At fixed steps, so that truncation and not noise is what is compared: halving h divides the errors by
+/// 2, 4 and 16.
+#[test]
+fn errors_go_with_the_order_of_the_difference() {
+    let [direction, ..] = directions(mlp, 1);
+    // Between the second order's and the fourth order's noise.
+    for (difference, h, power) in [(Difference::Central, 0.02, 2), (Difference::Central4, 0.2, 4)] {
+        let error = |h| {
+            let config = HvpConfig { difference, step_size: StepSize::Absolute(h), ..HvpConfig::default() };
+            errors(mlp, 1, Kind::Double, &config, &[direction.shallow_clone()])[0].0
+        };
+        let ratio = error(2.0 * h) / error(h);
+        let expected = 2.0_f64.powi(power);
+        assert!((ratio / expected - 1.0).abs() < 0.3, "{difference:?}: {ratio} for {expected}");
+    }
+}
+
+#[test]
+fn the_predicted_error_is_within_a_factor_of_5_in_at_least_45_of_50_seeds() {
+    for model in [mlp as fn(u64) -> Model, transformer] {
+        for kind in [Kind::Float, Kind::Double] {
+            for difference in [Difference::Central, Difference::Central4] {
+                let config = HvpConfig { difference, ..HvpConfig::default() };
+                let good = (0..50)
+                    .filter(|&seed| {
+                        let (error, predicted) =
+                            errors(model, seed, kind, &config, &[random(model, seed)])[0];
+                        (0.2..5.0).contains(&(error / predicted))
+                    })
+                    .count();
+                assert!(good >= 45, "{kind:?}, {difference:?}: {good} of 50");
+            }
+        }
+    }
+}
+
+/// Noise of a known size, which no rounding explains, is found, is said not to repeat, and enters the errors.
+#[test]
+fn a_gradient_that_does_not_repeat_is_found_with_its_size() {
+    for size in [1e-6, 1e-3] {
+        let mut host = ClosureHost::new(mlp(2), Kind::Double);
+        let n: i64 = host.parameters.iter().map(|p| p.numel() as i64).sum();
+        let mut draws = Normal::new(77);
+        host.hook = Some(Box::new(move |_, gradient| {
+            for tensor in &mut gradient.tensors {
+                *tensor += draws.tensor(&tensor.size(), size / (n as f64).sqrt());
+            }
+            Ok(())
+        }));
+        let toml = "[slq]\nsteps = 4\n[log]\ntensorboard = false\njsonl = false";
+        let config = hessian_probe::ProbeConfig::from_toml_str(toml).unwrap();
+        let mut probe = hessian_probe::HessianProbe::new(config).unwrap();
+        let hvp = probe.probe(0, &mut host).unwrap().hvp.clone();
+        assert_eq!(hvp.gradient_repeats, Some(false));
+        let difference = hvp.repeat_difference.unwrap() / (2.0_f64.sqrt() * size);
+        assert!((0.7..1.4).contains(&difference), "{difference}");
+        let noise = hvp.gradient_noise / size;
+        assert!((0.5..3.0).contains(&noise), "{noise}");
+        let component = hvp.component_noise.map(|sigma| sigma * (n as f64).sqrt() / size);
+        assert!(component.is_none_or(|ratio| (0.1..10.0).contains(&ratio)), "{component:?}");
+        assert!(hvp.asymmetry.unwrap() < 20.0 * hvp.predicted_error_worst, "{hvp:?}");
+    }
+}
+
 #[test]
 fn forward_products_cost_one_gradient_and_keep_their_promise() {
     let config = HvpConfig { difference: Difference::Auto, ..HvpConfig::default() };
@@ -138,8 +228,16 @@ fn a_step_that_changes_no_parameter_is_an_error_that_says_so() {
     let n = layout.local_len();
     let q = Tensor::ones([n], (Kind::Float, Device::Cpu)) / (n as f64).sqrt();
     let mut w = q.zeros_like();
-    let mut operator =
-        FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, &q, &mut w).unwrap();
+    let mut operator = FiniteDifference::new(
+        &mut host,
+        &layout,
+        &config,
+        &mut calibration,
+        &never,
+        Start { vector: &q, spare: None },
+        &mut w,
+    )
+    .unwrap();
     let error = operator.apply(0, &q, None, &mut w).unwrap_err().to_string();
     assert!(error.contains("hvp.step_size") && error.contains("1e-12"), "{error}");
     drop(operator);

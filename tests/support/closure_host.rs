@@ -59,4 +59,23 @@ impl Host for ClosureHost {
     fn group(&self) -> &dyn ProcessGroup {
         &SingleProcess
     }
+
+    fn offers_exact_hvp(&self) -> bool {
+        true
+    }
+
+    fn exact_hvp(&mut self, v: &[Tensor]) -> Result<Vec<Tensor>, HostError> {
+        let (_, gradients) = self.graph(true);
+        let outputs: Vec<&Tensor> = gradients.iter().filter(|g| g.requires_grad()).collect();
+        let weights: Vec<Option<&Tensor>> =
+            gradients.iter().zip(v).filter(|(g, _)| g.requires_grad()).map(|(_, v)| Some(v)).collect();
+        let inputs: Vec<&Tensor> = self.parameters.iter().collect();
+        let options = GradOptions { allow_unused: true, ..GradOptions::default() };
+        let product = grad(&outputs, &inputs, &weights, options)?;
+        Ok(product
+            .into_iter()
+            .zip(&self.parameters)
+            .map(|(p, q)| p.unwrap_or_else(|| q.zeros_like()))
+            .collect())
+    }
 }

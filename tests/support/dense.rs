@@ -71,6 +71,7 @@ pub struct MatrixOperator {
     pub matrix: Tensor,
     layout: Layout,
     failed: Option<TchError>,
+    noise: Option<(f64, super::models::Normal)>,
 }
 
 impl MatrixOperator {
@@ -79,8 +80,17 @@ impl MatrixOperator {
         let n = matrix.size()[0];
         let theta = Tensor::zeros([n], (Kind::Double, Device::Cpu));
         let host = ClosureHost::new(super::models::quadratic(matrix, &theta), Kind::Double);
-        let layout = Layout::new(&host, None).unwrap();
-        Self { matrix: matrix.shallow_clone(), layout, failed: None }
+        Self::with_layout(matrix, Layout::new(&host, None).unwrap())
+    }
+
+    /// Products that are off by `share` of their norm in a random direction, and say so.
+    pub fn with_noise(matrix: &Tensor, share: f64) -> Self {
+        Self { noise: Some((share, super::models::Normal::new(99))), ..Self::new(matrix) }
+    }
+
+    /// The layout is that of a host in one process.
+    pub fn with_layout(matrix: &Tensor, layout: Layout) -> Self {
+        Self { matrix: matrix.shallow_clone(), layout, failed: None, noise: None }
     }
 
     /// A run from `start`, normalised here.
@@ -93,7 +103,7 @@ impl MatrixOperator {
         let mut basis = Basis::new(&self.layout, reorthogonalize, steps).unwrap();
         let mut row = basis.next_row().unwrap();
         row.copy_(&(start / start.norm()));
-        basis.commit();
+        basis.commit().unwrap();
         let mut w = Tensor::zeros([self.layout.local_len()], (self.layout.kind(), Device::Cpu));
         let run = Lanczos { steps, reorthogonalize }.run(self, &mut basis, &mut w).unwrap();
         (run, basis)
@@ -109,7 +119,13 @@ impl Operator for MatrixOperator {
         target.copy_(&self.matrix.mv(q));
         let alpha = target.dot(q).double_value(&[]);
         let norm = target.norm().double_value(&[]);
-        Ok(Product { scale: 1.0, alpha, norm, error: 0.0 })
+        let mut error = 0.0;
+        if let Some((share, draws)) = &mut self.noise {
+            error = *share * norm;
+            let direction = draws.tensor(&target.size(), 1.0);
+            *target += &direction * (error / direction.norm().double_value(&[]));
+        }
+        Ok(Product { scale: 1.0, alpha, norm, error })
     }
 
     fn sum(

@@ -44,6 +44,7 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
         stable_rank: Some(estimate(1.44)),
         spectral_entropy: Some(estimate(5.9)),
         unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
+        block_diagonal: None,
         hvp: HvpReport {
             forward: 30,
             central: 10,
@@ -57,6 +58,11 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             rounding_worst: 2e-4,
             gradient_noise: 6e-7,
             gradient_repeats: Some(true),
+            component_noise: Some(2e-9),
+            repeat_difference: Some(0.0),
+            asymmetry: Some(3e-5),
+            central4: 0,
+            exact: 0,
         },
         cost: Cost {
             seconds: 3.25,
@@ -91,6 +97,9 @@ fn probe(index: u64, n: f64, random: &mut Random) -> ProbeRecord {
         nodes,
         weights,
         breakdown: None,
+        orthogonality_defect: Some(3e-7),
+        reorthogonalized: steps,
+        ghosts: None,
     }
 }
 

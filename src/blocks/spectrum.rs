@@ -1,0 +1,137 @@
+//! The spectrum of one diagonal block: quadrature on P_b H P_b, from P_b v.
+
+use super::comparison::{COMPARING, agree};
+use super::direction::clear;
+use super::sums::Blocks;
+use crate::config::{Distribution, Reorthogonalize};
+use crate::error::{Error, Result};
+use crate::krylov::{Basis, Lanczos, Operator, Product};
+use crate::sharded::layout::Layout;
+use crate::sharded::random::RandomProbe;
+use crate::sharded::vector::ShardedVector;
+use crate::spectrum::{ProbeRecord, quadrature};
+use tch::{TchError, Tensor};
+
+/// P_b H P_b on vectors over the block's parameters alone.
+struct InBlock<'a> {
+    inner: &'a mut dyn Operator,
+    layout: &'a Layout,
+    blocks: &'a Blocks,
+    block: usize,
+    /// A vector over all parameters that is zero outside the block.
+    q: &'a Tensor,
+    w: &'a mut Tensor,
+}
+
+impl InBlock<'_> {
+    fn copy(&self, whole: &Tensor, part: &Tensor, out: bool) -> Result<(), TchError> {
+        let _no_grad = tch::no_grad_guard();
+        // Both have the block's segments in the same order.
+        for (of_whole, of_part) in self.blocks.segments(self.block).iter().zip(self.layout.segments()) {
+            let mut whole = whole.f_narrow(0, of_whole.start, of_whole.len)?;
+            let mut part = part.f_narrow(0, of_part.start, of_part.len)?;
+            if out {
+                part.f_copy_(&whole)?
+            } else {
+                whole.f_copy_(&part)?
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Operator for InBlock<'_> {
+    fn layout(&self) -> &Layout {
+        self.layout
+    }
+
+    fn apply(
+        &mut self,
+        index: usize,
+        q: &Tensor,
+        expected_norm: Option<f64>,
+        target: &mut Tensor,
+    ) -> Result<Product> {
+        let copied = self.copy(self.q, q, false);
+        self.inner.defer(COMPARING, copied);
+        let product = self.inner.apply(index, self.q, expected_norm, self.w)?;
+        let copied = self.copy(self.w, target, true);
+        self.inner.defer(COMPARING, copied);
+        Ok(product)
+    }
+
+    fn sum(
+        &mut self,
+        during: &'static str,
+        len: usize,
+        local: Result<Vec<f64>, TchError>,
+    ) -> Result<Vec<f64>> {
+        self.inner.sum(during, len, local)
+    }
+
+    fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
+        self.inner.defer(during, local);
+    }
+}
+
+/// Spectra of the blocks for which `steps` is not 0. Beside one vector over all parameters, the memory is that of
+/// one block's basis at a time.
+pub(super) fn spectra(
+    operator: &mut dyn Operator,
+    layouts: &[Layout],
+    block_of: impl Fn(usize) -> Option<usize>,
+    steps: &[u64],
+    reorthogonalize: Reorthogonalize,
+    seed: u64,
+    w: &mut Tensor,
+) -> Result<Vec<Option<ProbeRecord>>> {
+    if steps.iter().all(|steps| *steps == 0) {
+        return Ok(vec![None; steps.len()]);
+    }
+    let whole = operator.layout();
+    let allocated = Blocks::new(whole, layouts.len(), block_of)
+        .and_then(|blocks| Ok((blocks, ShardedVector::zeros(whole)?.into_tensor())));
+    let (blocks, q) = agree(operator, allocated)?;
+    let mut spectra = Vec::with_capacity(steps.len());
+    for (block, (layout, &steps)) in layouts.iter().zip(steps).enumerate() {
+        if steps == 0 {
+            spectra.push(None);
+            continue;
+        }
+        let steps = usize::try_from(steps).unwrap_or(usize::MAX);
+        let started = start(layout, reorthogonalize, steps, seed);
+        let (mut basis, mut in_block) = agree(operator, started)?;
+        let mut restricted =
+            InBlock { inner: &mut *operator, layout, blocks: &blocks, block, q: &q, w: &mut *w };
+        let lanczos = Lanczos { steps, reorthogonalize };
+        // What the probe's own runs have learned stays with them.
+        let mut memory = Vec::new();
+        restricted.inner.exchange_curvature(&mut memory);
+        let run = lanczos.run(&mut restricted, &mut basis, &mut in_block);
+        restricted.inner.exchange_curvature(&mut memory);
+        let cleared = clear(blocks.segments(block), &q);
+        operator.defer(COMPARING, cleared);
+        let record = quadrature(0, &run?).map_err(|error| Error::Torch {
+            rank: 0,
+            during: COMPARING,
+            source: TchError::Shape(error.to_string()),
+        })?;
+        spectra.push(Some(record));
+    }
+    Ok(spectra)
+}
+
+/// A basis whose first vector is P_b v / ‖P_b v‖, and a vector of work.
+fn start(
+    layout: &Layout,
+    reorthogonalize: Reorthogonalize,
+    steps: usize,
+    seed: u64,
+) -> Result<(Basis, Tensor), TchError> {
+    let mut basis = Basis::new(layout, reorthogonalize, steps)?;
+    let row = basis.next_row()?;
+    let scale = (layout.parameters() as f64).sqrt().recip();
+    RandomProbe::new(seed, 0, Distribution::Rademacher).write(layout, scale, &row)?;
+    basis.commit()?;
+    Ok((basis, ShardedVector::zeros(layout)?.into_tensor()))
+}
