@@ -49,19 +49,10 @@ impl Model {
             Self::Large => (320, 864, 8, 5),
         };
         LlamaConfig {
-            vocab_size: 256,
-            hidden_size: hidden,
-            intermediate_size: intermediate,
-            num_hidden_layers: layers,
-            num_attention_heads: heads,
-            num_key_value_heads: None,
-            rms_norm_eps: 1e-5,
-            rope_theta: 1e4,
             tie_word_embeddings: true,
             max_position_embeddings: 1024,
-            initializer_range: 0.02,
-            dropout: 0.0,
             attention: Attention::Sdpa,
+            ..LlamaConfig::new(256, hidden, intermediate, layers, heads)
         }
     }
 }

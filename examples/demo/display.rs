@@ -1,6 +1,7 @@
 //! What the demo shows: a progress bar, and a table at the end.
 
 use hessian_probe::log::{JSONL_FILE, Record, drop_orphans, read_jsonl};
+use hessian_probe::spectrum::Estimate;
 use hessian_probe::{Host, ProbeConfig, Snapshot};
 use hessian_probe_fsdp::{StepReport, Trainer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,8 +9,8 @@ use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-/// Where there is no terminal for a bar, a line every so many steps.
-const LINE_EVERY: u64 = 25;
+/// Where there is no terminal for a bar, so many lines in its place.
+const LINES: u64 = 12;
 
 /// Rank 0's view of the run; other ranks are silent but for warnings.
 pub struct Display {
@@ -34,7 +35,7 @@ impl Display {
     pub fn model(&self, trainer: &Trainer) {
         if self.bar.is_some() {
             println!(
-                "{} parameters over {} ranks; the probe's loss is the mean over {} bytes",
+                "{} parameters over {} ranks; the probe's loss is the mean over {} targets",
                 trainer.parameter_count(),
                 Host::group(trainer).world_size(),
                 trainer.probe_tokens().unwrap_or(0),
@@ -46,7 +47,7 @@ impl Display {
         let Some(bar) = &self.bar else { return };
         bar.set_message(format!("loss {:.3}", report.loss));
         bar.set_position(report.step + 1);
-        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(LINE_EVERY) {
+        if !std::io::stderr().is_terminal() && report.step.is_multiple_of(self.steps.div_ceil(LINES)) {
             eprintln!("step {:>4}/{}  loss {:.3}", report.step, self.steps, report.loss);
         }
     }
@@ -62,6 +63,7 @@ impl Display {
             .filter_map(|record| if let Record::Snapshot(snapshot) = record { Some(*snapshot) } else { None })
             .collect();
         table(&snapshots);
+        block_table(&snapshots);
         let probing: f64 = snapshots.iter().map(|snapshot| snapshot.cost.seconds).sum();
         println!(
             "\n{} steps in {:.0} s, of which {probing:.0} s in {} probes.",
@@ -93,6 +95,39 @@ fn table(snapshots: &[Snapshot]) {
             format!("≥ {:.2}%", 100.0 * snapshot.negative_share_resolved.mean),
             snapshot.cost.seconds,
         );
+    }
+}
+
+/// How far the Hessian is from its diagonal blocks, where that was measured.
+fn block_table(snapshots: &[Snapshot]) {
+    let measured: Vec<_> = snapshots
+        .iter()
+        .filter_map(|snapshot| Some((snapshot.step, snapshot.block_diagonal.as_ref()?)))
+        .collect();
+    if measured.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:>5}  {:>16}  {:>16}  {:>22}  {:>18}",
+        "step", "‖Hv−H_bd v‖/‖Hv‖", "cosine", "‖H−H_bd‖²/‖H‖²", "along the gradient"
+    );
+    for (step, found) in measured {
+        let along = found.gradient.and_then(|gradient| gradient.relative_error);
+        println!(
+            "{step:>5}  {:>16}  {:>16}  {:>22}  {:>18}",
+            shown(found.relative_error),
+            shown(found.cosine),
+            shown(found.off_diagonal_share),
+            shown(along),
+        );
+    }
+}
+
+fn shown(estimate: Option<Estimate>) -> String {
+    match estimate {
+        None => "?".into(),
+        Some(Estimate { mean, standard_error: None }) => format!("{mean:.3}"),
+        Some(Estimate { mean, standard_error: Some(error) }) => format!("{mean:.3} ± {error:.3}"),
     }
 }
 

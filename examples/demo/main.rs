@@ -2,6 +2,7 @@
 //! ranks, and watches its Hessian. `cargo xtask demo` runs it; under torchrun it takes the ranks from there.
 
 mod display;
+mod text;
 
 use clap::Parser;
 use display::Display;
@@ -13,6 +14,7 @@ use hessian_probe_fsdp::{
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use text::sources_of_dependencies;
 
 /// How long a rank waits for another.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,7 +58,8 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let mut probe = HessianProbe::new(config)?;
 
-    let corpus = Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(dependencies, Ok)?))?;
+    let corpus =
+        Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(sources_of_dependencies, Ok)?))?;
     let mut trainer = Trainer::new(training(arguments.steps), group, corpus)?;
     trainer.probe_on_validation(8)?;
     display.model(&trainer);
@@ -68,19 +71,11 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn training(steps: u64) -> TrainerConfig {
     let model = LlamaConfig {
-        vocab_size: 256,
-        hidden_size: 128,
-        intermediate_size: 384,
-        num_hidden_layers: 5,
-        num_attention_heads: 4,
         num_key_value_heads: Some(2),
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
         tie_word_embeddings: true,
         max_position_embeddings: 128,
-        initializer_range: 0.02,
-        dropout: 0.0,
         attention: Attention::Sdpa,
+        ..LlamaConfig::new(256, 128, 384, 5, 4)
     };
     let mut config = TrainerConfig::new(model, 8, 128);
     config.optimizer.lr = 3e-3;
@@ -88,13 +83,4 @@ fn training(steps: u64) -> TrainerConfig {
     config.schedule =
         LearningRate::Cosine { warmup_steps: steps.div_ceil(16), total_steps: steps, min_ratio: 0.1 };
     config
-}
-
-/// Where Cargo keeps the sources of dependencies: text that every machine that built this has.
-fn dependencies() -> Result<PathBuf, Box<dyn Error>> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let sources = home.map(|home| home.join("registry/src")).filter(|sources| sources.is_dir());
-    sources
-        .ok_or_else(|| "no sources under Cargo's registry; name a directory with .rs files by --text".into())
 }

@@ -8,8 +8,8 @@ use crate::{disk, faults, signals};
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{
-    Attention, CheckpointConfig, Corpus, LlamaConfig, OnSaveError, Sequence, SequenceId, SequenceSource,
-    StepReport, Trainer, TrainerConfig,
+    CheckpointConfig, Corpus, LlamaConfig, OnSaveError, Sequence, SequenceId, SequenceSource, StepReport,
+    Trainer, TrainerConfig,
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -107,19 +107,12 @@ fn probe_config(orders: &Orders) -> hessian_probe::Result<ProbeConfig> {
 
 fn training(orders: &Orders, ranks: usize) -> TrainerConfig {
     let model = LlamaConfig {
-        vocab_size: 256,
-        hidden_size: 16,
-        intermediate_size: 40,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
         num_key_value_heads: Some(1),
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
         tie_word_embeddings: true,
         max_position_embeddings: 16,
         initializer_range: 0.1,
         dropout: 0.1,
-        attention: Attention::Plain,
+        ..LlamaConfig::new(256, 16, 40, 1, 2)
     };
     let mut config = TrainerConfig::new(model, 2 * ranks, 16);
     config.gradient_accumulation = 2;

@@ -29,7 +29,9 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 
 Commands:
   setup            get what the others need: libtorch into .torch, a Python environment into .venv
-  demo [ARGS]      train a small language model over 2 ranks with a probe; ARGS go to the demo
+  demo [--model M] [ARGS]
+                   train a language model over 2 ranks with a probe: `small` (the default) from the start, `smollm2`
+                   (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, clippy, test, doc, soak
   bench [ARGS]     what a probe costs; ARGS go to the benchmark
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;

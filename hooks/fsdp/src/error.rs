@@ -227,6 +227,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A GGUF file cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the key or tensor, and what is expected.
+        reason: String,
+    },
+
     /// A key of Hugging Face's `config.json` asks for something that this model does not compute.
     #[error("{}: `{key}`: {reason}", path.display())]
     HuggingFaceKey {

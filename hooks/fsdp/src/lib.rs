@@ -66,8 +66,8 @@
 //!
 //! # Checkpoints
 //! [`Trainer::save`] writes what all ranks hold, [`Trainer::resume`] goes on from it: bit for bit on the same
-//! number of ranks, and on any other. Models come from and go to Hugging Face's form with
-//! [`Trainer::from_hugging_face`] and [`Trainer::export_hugging_face`]. The format, and what holds when a
+//! number of ranks, and on any other. Models come from Hugging Face's form or a GGUF file with
+//! [`Trainer::from_model`], and go to Hugging Face's form with [`Trainer::export_hugging_face`]. The format, and what holds when a
 //! process is killed or a disk is full, is on the page of [`checkpoint`].
 //!
 //! # Precision
@@ -114,12 +114,12 @@ pub mod precision;
 pub mod sharding;
 pub mod trainer;
 
-pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
+pub use checkpoint::{Checkpoint, CheckpointConfig, ModelSource, OnSaveError};
 pub use config::TrainerConfig;
-pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
+pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource, TokenCorpus};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
-pub use model::{Attention, Llama, LlamaConfig};
+pub use model::{Attention, AttentionBias, Llama, LlamaConfig, RopeScaling};
 pub use optimizer::{AdamWConfig, LearningRate};
 pub use precision::{Dtype, MixedPrecision};
 pub use sharding::GatherMeter;

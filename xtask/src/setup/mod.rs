@@ -3,6 +3,7 @@
 //! - [`choice`]: which libtorch is used: the user's own, or ours
 //! - [`own`]: checks the user's own
 //! - [`libtorch`]: ours, downloaded into `.torch`
+//! - [`smollm2`](mod@smollm2): a model, for the demo that asks for it
 //! - [`python`]: the environment in which tests read our files back
 //! - [`compiler`]: a C++ compiler is there
 //! - [`venv`]: Python's virtual environments, and pip in them
@@ -16,6 +17,7 @@ mod lock;
 mod marker;
 mod own;
 mod python;
+mod smollm2;
 mod venv;
 
 use std::env;
@@ -26,6 +28,7 @@ use crate::failure::Result;
 use crate::process::heading;
 use crate::workspace::Workspace;
 use choice::Choice;
+pub use smollm2::prepare as smollm2;
 
 /// What the set-up found: how cargo is to be called.
 pub struct Environment {

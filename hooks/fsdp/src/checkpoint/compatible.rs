@@ -57,10 +57,11 @@ impl Trainer {
 
 /// The keys of two configurations that have different values, with those; nested keys have dots.
 fn differences(mine: &crate::TrainerConfig, saved: &crate::TrainerConfig) -> Vec<(String, String, String)> {
-    // The default is as many as there are heads.
+    // The defaults follow from other sizes.
     let spelled_out = |config: &crate::TrainerConfig| {
         let mut config = config.clone();
         config.model.num_key_value_heads = Some(config.model.key_value_heads());
+        config.model.head_dim = Some(config.model.head_size());
         serde_json::to_value(config).unwrap_or_default()
     };
     let mut found = Vec::new();

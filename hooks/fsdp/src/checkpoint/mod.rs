@@ -66,8 +66,8 @@
 //! Where a checkpoint of the same step exists, it is renamed to `.replaced-…` before step 5, and counts as
 //! a checkpoint until its successor is in place.
 //!
-//! # Hugging Face's form
-//! [`huggingface`] has its documentation.
+//! # Models that were made elsewhere
+//! [`ModelSource`] opens them: [`huggingface`] and [`gguf`] say what is read.
 
 // Tensors go to files as they are in memory, and safetensors is little-endian.
 #[cfg(target_endian = "big")]
@@ -78,16 +78,19 @@ mod atomic;
 mod checksum;
 mod compatible;
 mod config;
+pub mod gguf;
 mod header;
 pub mod huggingface;
 mod latest;
 mod load;
 pub mod manifest;
+mod mapped;
 mod names;
 mod open;
 mod rank_file;
 mod retention;
 mod save;
+mod source;
 
 pub(crate) use agreement::agree;
 pub use config::{CheckpointConfig, OnSaveError};
@@ -95,3 +98,4 @@ pub use latest::latest;
 pub use manifest::Manifest;
 pub use open::Checkpoint;
 pub use retention::retain;
+pub use source::ModelSource;

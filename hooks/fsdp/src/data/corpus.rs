@@ -1,8 +1,8 @@
 //! Text as bytes: a vocabulary of 256, no tokenizer.
 
+use super::windows::{random_window, split, window_in_turn};
 use super::{Sequence, SequenceId, SequenceSource};
 use crate::error::{Error, Result};
-use crate::model::hash;
 use std::path::{Path, PathBuf};
 
 /// Which files make a corpus.
@@ -44,6 +44,34 @@ impl CorpusConfig {
             validation: default_validation(),
         }
     }
+
+    /// The contents of the files one behind the other, in the order of their paths.
+    ///
+    /// # Errors
+    /// [`ReadData`](Error::ReadData), and [`Data`](Error::Data) where no such file is found.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut files = Vec::new();
+        collect(&self.directory, &self.extension, &mut files)?;
+        files.sort();
+        let mut bytes = Vec::new();
+        for path in files {
+            if bytes.len() >= self.max_bytes {
+                break;
+            }
+            let text =
+                std::fs::read(&path).map_err(|source| Error::ReadData { path: path.clone(), source })?;
+            bytes.extend_from_slice(&text);
+        }
+        bytes.truncate(self.max_bytes);
+        if bytes.is_empty() {
+            return Err(Error::Data(format!(
+                "no file ending in `.{}` under {}",
+                self.extension,
+                self.directory.display()
+            )));
+        }
+        Ok(bytes)
+    }
 }
 
 /// Bytes to train on, and bytes to validate on.
@@ -59,43 +87,16 @@ impl Corpus {
     /// # Errors
     /// [`ReadData`](Error::ReadData), and [`Data`](Error::Data) where no such file is found.
     pub fn read(config: &CorpusConfig) -> Result<Self> {
-        let mut files = Vec::new();
-        collect(&config.directory, &config.extension, &mut files)?;
-        files.sort();
-        let mut bytes = Vec::new();
-        for path in files {
-            if bytes.len() >= config.max_bytes {
-                break;
-            }
-            let text =
-                std::fs::read(&path).map_err(|source| Error::ReadData { path: path.clone(), source })?;
-            bytes.extend_from_slice(&text);
-        }
-        bytes.truncate(config.max_bytes);
-        if bytes.is_empty() {
-            return Err(Error::Data(format!(
-                "no file ending in `.{}` under {}",
-                config.extension,
-                config.directory.display()
-            )));
-        }
-        Self::from_bytes(bytes, config.validation)
+        Self::from_bytes(config.bytes()?, config.validation)
     }
 
     /// The corpus of `bytes`, the last part of which (`validation`, a fraction) is for validation.
     ///
     /// # Errors
     /// [`Config`](Error::Config) when the fraction is not in `(0, 1)`.
-    pub fn from_bytes(mut bytes: Vec<u8>, validation: f64) -> Result<Self> {
-        if !(validation > 0.0 && validation < 1.0) {
-            return Err(Error::config(
-                "data.validation",
-                format!("is {validation}, must be between 0 and 1"),
-            ));
-        }
-        let split = (bytes.len() as f64 * (1.0 - validation)) as usize;
-        let validation = bytes.split_off(split.min(bytes.len()));
-        Ok(Self { training: bytes, validation })
+    pub fn from_bytes(bytes: Vec<u8>, validation: f64) -> Result<Self> {
+        let (training, validation) = split(bytes, validation)?;
+        Ok(Self { training, validation })
     }
 
     /// The number of bytes to train on.
@@ -114,37 +115,17 @@ impl Corpus {
 impl SequenceSource for Corpus {
     /// A window at a random offset, drawn by a hash of `id`.
     fn training(&self, id: SequenceId, length: usize) -> Result<Sequence> {
-        let key = [id.step, id.micro_step, id.index].into_iter().fold(hash(id.seed, 1), hash);
-        let offsets = windows(&self.training, length, "training")?;
-        Ok(sequence(&self.training, (key % offsets) as usize, length))
+        random_window(&self.training, id, length)
     }
 
     /// Windows one behind the other, from the start again after the last.
     fn validation(&self, index: u64, length: usize) -> Result<Sequence> {
-        let offsets = windows(&self.validation, length, "validation")?;
-        let whole = offsets.div_ceil(length as u64);
-        Ok(sequence(&self.validation, (index % whole) as usize * length, length))
+        window_in_turn(&self.validation, index, length)
     }
 
     fn vocab_size(&self) -> usize {
         256
     }
-}
-
-/// How many windows of `length` tokens with a target after each there are.
-fn windows(bytes: &[u8], length: usize, part: &str) -> Result<u64> {
-    match bytes.len().checked_sub(length) {
-        Some(offsets) if offsets > 0 && length > 0 => Ok(offsets as u64),
-        _ => Err(Error::Data(format!(
-            "the {part} part has {} bytes, too few for a sequence of {length} and its last target",
-            bytes.len()
-        ))),
-    }
-}
-
-fn sequence(bytes: &[u8], offset: usize, length: usize) -> Sequence {
-    let tokens = |start: usize| bytes[start..start + length].iter().map(|&byte| i64::from(byte)).collect();
-    Sequence { inputs: tokens(offset), labels: tokens(offset + 1) }
 }
 
 fn collect(directory: &Path, extension: &str, files: &mut Vec<PathBuf>) -> Result<()> {

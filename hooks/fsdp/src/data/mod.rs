@@ -1,8 +1,11 @@
 //! Where sequences come from: a pure function of their place in training.
 
 mod corpus;
+mod tokens;
+mod windows;
 
 pub use corpus::{Corpus, CorpusConfig};
+pub use tokens::TokenCorpus;
 
 use crate::error::Result;
 

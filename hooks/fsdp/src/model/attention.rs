@@ -1,37 +1,37 @@
 //! Causal attention with grouped queries.
 
 use super::config::{Attention, LlamaConfig};
-use super::layer::project;
+use super::layer::{project, rms_norm};
+use super::layer_parameters::LayerParameters;
 use super::rope::Rope;
 use super::scalar;
 use tch::{Kind, TchError, Tensor};
 
-/// The four projections of an attention block, each `[out, in]`.
-pub(super) struct Projections<'a> {
-    pub query: &'a Tensor,
-    pub key: &'a Tensor,
-    pub value: &'a Tensor,
-    pub output: &'a Tensor,
-}
-
 /// `softmax(QKᵀ/√h + causal mask) V`, heads concatenated and projected; query head `i` uses key and
 /// value head `i / (heads / key_value_heads)`
 /// (Ainslie et al., *GQA: Training Generalized Multi-Query Transformer Models*, 2023).
+///
+/// With `qk_norm`, `Q` and `K` are normalized within each head before they are rotated
+/// (Henry et al., *Query-Key Normalization for Transformers*, 2020; here with RMSNorm and a gain per element).
 pub(super) fn forward(
     config: &LlamaConfig,
     rope: &Rope,
-    projections: &Projections<'_>,
+    parameters: &LayerParameters<'_>,
     x: &Tensor,
 ) -> Result<Tensor, TchError> {
     let (batch, time, _) = x.size3()?;
     let size = config.head_size() as i64;
     let (heads, key_value_heads) = (config.num_attention_heads as i64, config.key_value_heads() as i64);
 
-    let split =
-        |projected: Tensor, heads: i64| projected.f_view([batch, time, heads, size])?.f_transpose(1, 2);
-    let query = rope.rotate(&split(project(x, projections.query)?, heads)?)?;
-    let key = rope.rotate(&split(project(x, projections.key)?, key_value_heads)?)?;
-    let value = split(project(x, projections.value)?, key_value_heads)?;
+    let split = |projected: Tensor, heads: i64, gain: Option<&Tensor>| {
+        let heads = projected.f_view([batch, time, heads, size])?;
+        let normed = gain.map_or(Ok(heads.shallow_clone()), |gain| rms_norm(config, &heads, gain))?;
+        normed.f_transpose(1, 2)
+    };
+    let [query_gain, key_gain] = parameters.head_norms.map_or([None; 2], |norms| norms.map(Some));
+    let query = rope.rotate(&split(project(x, parameters.query)?, heads, query_gain)?)?;
+    let key = rope.rotate(&split(project(x, parameters.key)?, key_value_heads, key_gain)?)?;
+    let value = split(project(x, parameters.value)?, key_value_heads, None)?;
     let key = repeat_heads(&key, heads / key_value_heads)?;
     let value = repeat_heads(&value, heads / key_value_heads)?;
 
@@ -48,7 +48,7 @@ pub(super) fn forward(
             false,
         )?,
     };
-    project(&attended.f_transpose(1, 2)?.f_reshape([batch, time, heads * size])?, projections.output)
+    project(&attended.f_transpose(1, 2)?.f_reshape([batch, time, heads * size])?, parameters.output)
 }
 
 fn plain(query: &Tensor, key: &Tensor, value: &Tensor, head_size: i64) -> Result<Tensor, TchError> {

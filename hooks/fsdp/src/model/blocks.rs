@@ -1,6 +1,6 @@
 //! Which parameters a model has, block by block, under Hugging Face's names.
 
-use super::config::LlamaConfig;
+use super::config::{AttentionBias, LlamaConfig};
 use super::init::Init;
 
 /// One parameter: its name, its shape and how it starts.
@@ -8,7 +8,7 @@ use super::init::Init;
 pub struct ParameterSpec {
     /// Hugging Face's name, as in `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
-    /// `[out, in]` for a projection, `[hidden_size]` for a norm.
+    /// `[out, in]` for a projection, `[out]` for its bias, `[hidden_size]` for a norm (of a head: `[head_size]`).
     pub shape: Vec<i64>,
     /// The distribution that it is drawn from at the start.
     pub init: Init,
@@ -96,25 +96,46 @@ fn layer_parameters(config: &LlamaConfig, layer: usize) -> Vec<ParameterSpec> {
     let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let hidden = size(config.hidden_size);
     let inner = size(config.intermediate_size);
-    let key_value = size(config.key_value_heads() * config.head_size());
+    let head = size(config.head_size());
+    let query = size(config.num_attention_heads) * head;
+    let key_value = size(config.key_value_heads()) * head;
     let normal = Init::Normal { std: config.initializer_range };
     // Two branches per layer add to the residual stream; this keeps its variance independent of depth.
     let depth = config.num_hidden_layers as f64;
     let residual = Init::Normal { std: config.initializer_range / (2.0 * depth).sqrt() };
-    [
-        ("self_attn.q_proj", vec![hidden, hidden], normal),
-        ("self_attn.k_proj", vec![key_value, hidden], normal),
-        ("self_attn.v_proj", vec![key_value, hidden], normal),
-        ("self_attn.o_proj", vec![hidden, hidden], residual),
-        ("mlp.gate_proj", vec![inner, hidden], normal),
-        ("mlp.up_proj", vec![inner, hidden], normal),
-        ("mlp.down_proj", vec![hidden, inner], residual),
-        ("input_layernorm", vec![hidden], Init::Ones),
-        ("post_attention_layernorm", vec![hidden], Init::Ones),
-    ]
-    .into_iter()
-    .map(|(name, shape, init)| parameter(format!("model.layers.{layer}.{name}.weight"), &shape, init))
-    .collect()
+    let mut parameters = vec![
+        ("self_attn.q_proj.weight", vec![query, hidden], normal),
+        ("self_attn.k_proj.weight", vec![key_value, hidden], normal),
+        ("self_attn.v_proj.weight", vec![key_value, hidden], normal),
+        ("self_attn.o_proj.weight", vec![hidden, query], residual),
+        ("mlp.gate_proj.weight", vec![inner, hidden], normal),
+        ("mlp.up_proj.weight", vec![inner, hidden], normal),
+        ("mlp.down_proj.weight", vec![hidden, inner], residual),
+        ("input_layernorm.weight", vec![hidden], Init::Ones),
+        ("post_attention_layernorm.weight", vec![hidden], Init::Ones),
+    ];
+    // In the order in which `LayerParameters` takes them.
+    if config.attention_bias != AttentionBias::None {
+        parameters.push(("self_attn.q_proj.bias", vec![query], Init::Zeros));
+        parameters.push(("self_attn.k_proj.bias", vec![key_value], Init::Zeros));
+        parameters.push(("self_attn.v_proj.bias", vec![key_value], Init::Zeros));
+    }
+    if config.attention_bias == AttentionBias::All {
+        parameters.push(("self_attn.o_proj.bias", vec![hidden], Init::Zeros));
+    }
+    if config.mlp_bias {
+        parameters.push(("mlp.gate_proj.bias", vec![inner], Init::Zeros));
+        parameters.push(("mlp.up_proj.bias", vec![inner], Init::Zeros));
+        parameters.push(("mlp.down_proj.bias", vec![hidden], Init::Zeros));
+    }
+    if config.qk_norm {
+        parameters.push(("self_attn.q_norm.weight", vec![head], Init::Ones));
+        parameters.push(("self_attn.k_norm.weight", vec![head], Init::Ones));
+    }
+    parameters
+        .into_iter()
+        .map(|(name, shape, init)| parameter(format!("model.layers.{layer}.{name}"), &shape, init))
+        .collect()
 }
 
 fn parameter(name: String, shape: &[i64], init: Init) -> ParameterSpec {

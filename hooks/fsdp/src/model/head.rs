@@ -3,6 +3,7 @@
 use super::config::LlamaConfig;
 use super::layer::{project, rms_norm};
 use crate::precision::{cast, wider};
+use super::layer_parameters::Projection;
 use tch::{Kind, Reduction, TchError, Tensor};
 
 /// The label of a position that is not counted.
@@ -21,7 +22,7 @@ pub(super) fn forward(
             parameters.len()
         )));
     };
-    project(&rms_norm(config, input, norm)?, weight)
+    project(&rms_norm(config, input, norm)?, Projection { weight, bias: None })
 }
 
 /// `-Σ log softmax(logits)[label]` over the positions whose label is not [`IGNORE_INDEX`]: an f64

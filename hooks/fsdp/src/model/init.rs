@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Init {
     /// All ones: gains of norms.
     Ones,
+    /// All zeros: biases.
+    Zeros,
     /// Independent normal values with mean 0.
     Normal {
         /// The standard deviation.
@@ -23,6 +25,7 @@ impl Init {
     pub fn value(&self, seed: u64, name: &str, index: u64) -> f64 {
         match self {
             Self::Ones => 1.0,
+            Self::Zeros => 0.0,
             Self::Normal { std } => std * standard_normal(stream(seed, name), index),
         }
     }
@@ -32,6 +35,7 @@ impl Init {
     pub fn values(&self, seed: u64, name: &str, start: u64, count: usize) -> Vec<f64> {
         match self {
             Self::Ones => vec![1.0; count],
+            Self::Zeros => vec![0.0; count],
             Self::Normal { std } => {
                 let stream = stream(seed, name);
                 (0..count as u64).map(|i| std * standard_normal(stream, start + i)).collect()

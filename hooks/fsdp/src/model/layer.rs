@@ -1,8 +1,9 @@
 //! One layer: `x ← x + dropout(attention(norm(x)))`, `x ← x + dropout(mlp(norm(x)))`.
 
-use super::attention::{self, Projections};
+use super::attention;
 use super::config::LlamaConfig;
 use super::drop_out;
+use super::layer_parameters::{LayerParameters, Projection};
 use super::rope::Rope;
 use tch::{TchError, Tensor};
 
@@ -14,15 +15,13 @@ pub(super) fn forward(
     input: &Tensor,
     dropout: f64,
 ) -> Result<Tensor, TchError> {
-    let [query, key, value, output, gate, up, down, attention_norm, mlp_norm] = parameters else {
-        return Err(TchError::Shape(format!("a layer has 9 parameters, {} were given", parameters.len())));
-    };
-    let normed = rms_norm(config, input, attention_norm)?;
-    let attended = attention::forward(config, rope, &Projections { query, key, value, output }, &normed)?;
+    let parameters = LayerParameters::new(config, parameters)?;
+    let normed = rms_norm(config, input, parameters.attention_norm)?;
+    let attended = attention::forward(config, rope, &parameters, &normed)?;
     let hidden = input.f_add(&drop_out(attended, dropout)?)?;
 
-    let normed = rms_norm(config, &hidden, mlp_norm)?;
-    hidden.f_add(&drop_out(swiglu(&normed, gate, up, down)?, dropout)?)
+    let normed = rms_norm(config, &hidden, parameters.mlp_norm)?;
+    hidden.f_add(&drop_out(swiglu(&normed, &parameters)?, dropout)?)
 }
 
 /// `x / sqrt(mean(x²) + ε) · g` over the last dimension
@@ -32,11 +31,12 @@ pub(super) fn rms_norm(config: &LlamaConfig, x: &Tensor, gain: &Tensor) -> Resul
 }
 
 /// `W_down (silu(W_gate x) ⊙ W_up x)` (Shazeer, *GLU Variants Improve Transformer*, 2020).
-fn swiglu(x: &Tensor, gate: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor, TchError> {
-    project(&project(x, gate)?.f_silu()?.f_mul(&project(x, up)?)?, down)
+fn swiglu(x: &Tensor, parameters: &LayerParameters<'_>) -> Result<Tensor, TchError> {
+    let gated = project(x, parameters.gate)?.f_silu()?;
+    project(&gated.f_mul(&project(x, parameters.up)?)?, parameters.down)
 }
 
-/// `x Wᵀ`.
-pub(super) fn project(x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
-    x.f_linear(weight, None::<&Tensor>)
+/// `x Wᵀ + b`.
+pub(super) fn project(x: &Tensor, projection: Projection<'_>) -> Result<Tensor, TchError> {
+    x.f_linear(projection.weight, projection.bias)
 }

@@ -15,14 +15,17 @@ mod embedding;
 mod head;
 mod init;
 mod layer;
+mod layer_parameters;
 mod rope;
+mod rope_scaling;
 mod scalar;
 
 pub use blocks::{BlockSpec, ParameterSpec};
-pub use config::{Attention, LlamaConfig};
+pub use config::{Attention, AttentionBias, LlamaConfig};
 pub use head::{IGNORE_INDEX, cross_entropy_sum};
 pub(crate) use init::hash;
 pub use init::{Init, standard_normal};
+pub use rope_scaling::RopeScaling;
 pub(crate) use scalar::scalar;
 
 use crate::error::Result;
@@ -45,13 +48,11 @@ impl Llama {
     /// they are given.
     ///
     /// # Errors
-    /// [`Config`](crate::Error::Config) when the sizes do not fit together, and
-    /// [`Torch`](crate::Error::Torch) when the tables of rotary embeddings cannot be allocated.
+    /// [`Config`](crate::Error::Config) when the sizes do not fit together.
     pub fn new(config: LlamaConfig, kind: Kind, device: Device) -> Result<Self> {
-        use crate::error::At;
         config.validate()?;
         let blocks = blocks::blocks(&config);
-        let rope = Rope::new(&config, kind, device).at(0, || "the tables of rotary embeddings")?;
+        let rope = Rope::new(&config, kind, device);
         Ok(Self { config, blocks, rope, kind, device })
     }
 

@@ -6,7 +6,7 @@ pub mod oracle;
 
 use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
 use hessian_probe_fsdp::{
-    Attention, Corpus, Dtype, LlamaConfig, Result, Sequence, SequenceId, SequenceSource, TrainerConfig,
+    Corpus, Dtype, LlamaConfig, Result, Sequence, SequenceId, SequenceSource, TrainerConfig,
 };
 use std::ffi::OsStr;
 use std::process::Command;
@@ -37,7 +37,7 @@ pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&
     let name = path.trim_end_matches("::{{closure}}").split_once("::").expect("a test in a crate").1;
     for &world_size in world_sizes {
         let mut command = Command::new(std::env::current_exe().expect("the test binary"));
-        command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.envs(variables.iter().copied());
         let outcome = Launcher::new(world_size)
             .command(command)
@@ -52,6 +52,8 @@ pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&
             panic!("rank {rank} of {world_size} failed first: {status}");
         }
         for rank in 0..world_size {
+            // Seen with --nocapture, as what the test itself prints.
+            println!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
             // A filter that matches nothing would pass, too.
             assert!(outcome.output(rank).contains("1 passed"), "rank {rank} ran no test `{name}`");
         }
@@ -61,19 +63,12 @@ pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&
 /// Sizes whose blocks are not divisible by 4, so that there is padding.
 pub fn model(tied: bool, dropout: f64) -> LlamaConfig {
     LlamaConfig {
-        vocab_size: 257,
-        hidden_size: 10,
-        intermediate_size: 27,
-        num_hidden_layers: 2,
-        num_attention_heads: 5,
         num_key_value_heads: Some(1),
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
         tie_word_embeddings: tied,
         max_position_embeddings: 32,
         initializer_range: 0.1,
         dropout,
-        attention: Attention::Plain,
+        ..LlamaConfig::new(257, 10, 27, 2, 5)
     }
 }
 

@@ -1,9 +1,11 @@
 //! `config.json`, both ways.
 
+use super::family::Family;
 use super::keys::{IGNORED, READ, fixed};
+use super::rope::{read_rope, write_rope};
 use crate::config::Dtype;
 use crate::error::{Error, Result};
-use crate::model::{Attention, LlamaConfig};
+use crate::model::LlamaConfig;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -24,48 +26,55 @@ pub fn read_config(path: &Path) -> Result<LlamaConfig> {
         .map_err(|error| Error::HuggingFace { path: path.into(), reason: error.to_string() })?;
     let reader = Reader { path, keys: &keys };
     reader.check_keys()?;
+    let family = Family::read(&reader)?;
 
+    let (rope_theta, rope_scaling) = read_rope(&reader)?;
+    let num_hidden_layers = reader.size("num_hidden_layers")?;
+    family.check_windows(&reader, num_hidden_layers)?;
     let config = LlamaConfig {
-        vocab_size: reader.size("vocab_size")?,
-        hidden_size: reader.size("hidden_size")?,
-        intermediate_size: reader.size("intermediate_size")?,
-        num_hidden_layers: reader.size("num_hidden_layers")?,
-        num_attention_heads: reader.size("num_attention_heads")?,
-        num_key_value_heads: reader.optional("num_key_value_heads", "a whole number", as_size)?,
-        // The defaults of transformers' LlamaConfig.
+        num_key_value_heads: match reader.contains("num_key_value_heads") {
+            true => reader.optional("num_key_value_heads", "a whole number", as_size)?,
+            false => family.default_key_value_heads(),
+        },
+        head_dim: reader.optional("head_dim", "a whole number", as_size)?.or(family.default_head_dim()),
+        // The defaults of transformers.
         rms_norm_eps: reader.optional("rms_norm_eps", "a number", Value::as_f64)?.unwrap_or(1e-6),
-        rope_theta: reader.rope_theta()?,
+        rope_theta,
+        rope_scaling,
+        attention_bias: family.attention_bias(&reader)?,
+        mlp_bias: family.mlp_bias(&reader)?,
+        qk_norm: family.qk_norm(),
         tie_word_embeddings: reader
             .optional("tie_word_embeddings", "true or false", Value::as_bool)?
             .unwrap_or(false),
         max_position_embeddings: reader
             .optional("max_position_embeddings", "a whole number", as_size)?
-            .unwrap_or(2048),
+            .unwrap_or(family.default_positions()),
         initializer_range: reader.optional("initializer_range", "a number", Value::as_f64)?.unwrap_or(0.02),
-        dropout: 0.0,
-        attention: Attention::default(),
+        ..LlamaConfig::new(
+            reader.size("vocab_size")?,
+            reader.size("hidden_size")?,
+            reader.size("intermediate_size")?,
+            num_hidden_layers,
+            reader.size("num_attention_heads")?,
+        )
     };
     config.validate().map_err(|error| match error {
         Error::Config { key, reason } => reader.error(key.strip_prefix("model.").unwrap_or(&key), reason),
         other => other,
     })?;
-    if let Some(size) = reader.optional("head_dim", "a whole number", as_size)?
-        && size != config.head_size()
-    {
-        let expected =
-            format!("is {size}; only hidden_size / num_attention_heads = {} can be used", config.head_size());
-        return Err(reader.error("head_dim", expected));
-    }
-    Ok(config)
+    // One spelling of one model, so that configurations can be compared.
+    let spelled_out = config.head_dim.filter(|&size| size * config.num_attention_heads != config.hidden_size);
+    Ok(LlamaConfig { head_dim: spelled_out, ..config })
 }
 
 /// The `config.json` of a model with parameters of kind `dtype`.
 #[must_use]
 pub fn write_config(config: &LlamaConfig, dtype: Dtype) -> Value {
-    let theta = config.rope_theta;
-    json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    let family = Family::of(config);
+    let mut value = json!({
+        "architectures": [family.architecture()],
+        "model_type": family.model_type(),
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -75,15 +84,10 @@ pub fn write_config(config: &LlamaConfig, dtype: Dtype) -> Value {
         "head_dim": config.head_size(),
         "hidden_act": "silu",
         "rms_norm_eps": config.rms_norm_eps,
-        // transformers before 5, and from 5 on.
-        "rope_theta": theta,
-        "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
         "tie_word_embeddings": config.tie_word_embeddings,
         "max_position_embeddings": config.max_position_embeddings,
         "initializer_range": config.initializer_range,
-        "attention_bias": false,
         "attention_dropout": 0.0,
-        "mlp_bias": false,
         "bos_token_id": null,
         "eos_token_id": null,
         "torch_dtype": match dtype {
@@ -91,20 +95,26 @@ pub fn write_config(config: &LlamaConfig, dtype: Dtype) -> Value {
             Dtype::F32 => "float32",
             Dtype::F64 => "float64",
         },
-    })
+    });
+    if let Value::Object(keys) = &mut value {
+        family.write(config, keys);
+        write_rope(config, keys);
+    }
+    value
 }
 
-struct Reader<'a> {
+/// The keys of a file, which errors name.
+pub(super) struct Reader<'a> {
     path: &'a Path,
     keys: &'a Map<String, Value>,
 }
 
-fn as_size(value: &Value) -> Option<usize> {
+pub(super) fn as_size(value: &Value) -> Option<usize> {
     usize::try_from(value.as_u64()?).ok()
 }
 
 impl Reader<'_> {
-    fn error(&self, key: &str, reason: impl Into<String>) -> Error {
+    pub(super) fn error(&self, key: &str, reason: impl Into<String>) -> Error {
         Error::HuggingFaceKey { path: self.path.into(), key: key.into(), reason: reason.into() }
     }
 
@@ -129,20 +139,11 @@ impl Reader<'_> {
                 }
             }
         }
-        let architectures = self.optional("architectures", "a list of names", |value| {
-            value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
-        })?;
-        match architectures.as_deref() {
-            None | Some([]) => Ok(()),
-            Some([name]) if name == "LlamaForCausalLM" => Ok(()),
-            Some(names) => {
-                Err(self.error("architectures", format!("is {names:?}; only LlamaForCausalLM can be used")))
-            }
-        }
+        Ok(())
     }
 
     /// `None` where the key is missing or null.
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         key: &str,
         expected: &str,
@@ -157,50 +158,19 @@ impl Reader<'_> {
         }
     }
 
-    fn size(&self, key: &str) -> Result<usize> {
-        self.optional(key, "a whole number", as_size)?.ok_or_else(|| self.error(key, "is missing"))
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
     }
 
-    /// The base, in whichever spelling, where both must agree; no scaling.
-    fn rope_theta(&self) -> Result<f64> {
-        let outer = self.optional("rope_theta", "a number", Value::as_f64)?;
-        let mut found = outer;
-        for key in ["rope_parameters", "rope_scaling"] {
-            let Some(object) = self.optional(key, "an object", |value| value.as_object().cloned())? else {
-                continue;
-            };
-            for (inner, value) in &object {
-                let name = format!("{key}.{inner}");
-                match inner.as_str() {
-                    // `type` is what transformers called it first.
-                    "rope_type" | "type" if value == "default" => {}
-                    "rope_type" | "type" => {
-                        let reason =
-                            format!("is {value}; only \"default\" can be used: frequencies are not scaled");
-                        return Err(self.error(&name, reason));
-                    }
-                    "rope_theta" => {
-                        let theta = value
-                            .as_f64()
-                            .ok_or_else(|| self.error(&name, format!("is {value}, must be a number")))?;
-                        if outer.is_some_and(|outer| outer != theta) {
-                            return Err(self.error(&name, format!("is {theta}, but `rope_theta` is another")));
-                        }
-                        found = Some(theta);
-                    }
-                    "partial_rotary_factor" if value.as_f64() == Some(1.0) => {}
-                    _ if value.is_null() => {}
-                    _ => return Err(self.error(&name, format!("is {value}; this model has no such setting"))),
-                }
-            }
-        }
-        Ok(found.unwrap_or(1e4))
+    fn size(&self, key: &str) -> Result<usize> {
+        self.optional(key, "a whole number", as_size)?.ok_or_else(|| self.error(key, "is missing"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AttentionBias, RopeScaling};
 
     fn base() -> Value {
         json!({
@@ -227,14 +197,44 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mut config = read(&base()).unwrap();
+        let config = read(&base()).unwrap();
         assert_eq!((config.rope_theta, config.key_value_heads(), config.tie_word_embeddings), (1e5, 2, true));
-        for (theta, heads, tied) in [(1e4, 4, false), (123.456, 1, true)] {
-            config.rope_theta = theta;
-            config.num_key_value_heads = Some(heads);
-            config.tie_word_embeddings = tied;
-            assert_eq!(read(&write_config(&config, Dtype::F32)).unwrap(), config);
+        let llama3 = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 16,
+        };
+        let factors = RopeScaling::Factors { factors: vec![1.0, 2.5] };
+        let mut written = 0;
+        for rope_scaling in [RopeScaling::Default, RopeScaling::Linear { factor: 2.0 }, llama3, factors] {
+            for (attention_bias, mlp_bias, qk_norm) in [
+                (AttentionBias::None, false, false),
+                (AttentionBias::None, true, false),
+                (AttentionBias::All, true, false),
+                (AttentionBias::Inputs, false, false),
+                (AttentionBias::None, false, true),
+                (AttentionBias::All, false, true),
+            ] {
+                for (theta, heads, tied) in [(1e4, 4, false), (123.456, 1, true)] {
+                    let config = LlamaConfig {
+                        rope_theta: theta,
+                        num_key_value_heads: Some(heads),
+                        tie_word_embeddings: tied,
+                        rope_scaling: rope_scaling.clone(),
+                        attention_bias,
+                        mlp_bias,
+                        qk_norm,
+                        ..config.clone()
+                    };
+                    assert_eq!(read(&write_config(&config, Dtype::F32)).unwrap(), config);
+                    written += 1;
+                }
+            }
         }
+        assert_eq!(written, 48);
+        let wide = LlamaConfig { head_dim: Some(6), ..config };
+        assert_eq!(read(&write_config(&wide, Dtype::F32)).unwrap(), wide);
     }
 
     #[test]
@@ -263,20 +263,34 @@ mod tests {
     #[test]
     fn what_would_change_the_mathematics_is_an_error_that_names_the_key() {
         let cases = [
-            ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "rope_scaling.factor"),
-            ("rope_scaling", json!({"type": "linear"}), "rope_scaling.type"),
+            ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), "rope_scaling.low_freq_factor"),
+            ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor"),
+            ("rope_scaling", json!({"type": "linear", "factor": "2"}), "rope_scaling.factor"),
+            (
+                "rope_scaling",
+                json!({"type": "linear", "factor": 2.0, "beta_fast": 1}),
+                "rope_scaling.beta_fast",
+            ),
+            ("rope_scaling", json!({"type": "linear", "rope_type": "default"}), "rope_scaling.type"),
+            ("rope_scaling", json!({"type": "dynamic", "factor": 2.0}), "rope_scaling.type"),
+            (
+                "rope_parameters",
+                json!({"rope_type": "longrope", "short_factor": [1, 1], "long_factor": [1, 2], "attention_factor": 1}),
+                "rope_parameters.long_factor",
+            ),
             ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e5}), "rope_parameters.rope_type"),
             (
                 "rope_parameters",
                 json!({"partial_rotary_factor": 0.5}),
                 "rope_parameters.partial_rotary_factor",
             ),
-            ("attention_bias", json!(true), "attention_bias"),
-            ("mlp_bias", json!(true), "mlp_bias"),
+            ("attention_bias", json!("yes"), "attention_bias"),
+            ("mlp_bias", json!(1), "mlp_bias"),
             ("hidden_act", json!("gelu"), "hidden_act"),
             ("model_type", json!("mistral"), "model_type"),
             ("architectures", json!(["LlamaForSequenceClassification"]), "architectures"),
-            ("head_dim", json!(8), "head_dim"),
+            ("head_dim", json!(7), "head_dim"),
+            ("layer_types", json!(["full_attention", "sliding_attention"]), "layer_types"),
             ("attention_dropout", json!(0.1), "attention_dropout"),
             ("sliding_window", json!(4096), "sliding_window"),
             ("quantization_config", json!({"bits": 4}), "quantization_config"),
@@ -291,5 +305,38 @@ mod tests {
             assert!(message.contains(&format!("config.json: `{named}`:")), "{key}: {message}");
         }
         assert!(read(&json!([1])).is_err());
+    }
+
+    #[test]
+    fn families_differ_in_what_a_missing_key_means() {
+        let of = |model_type: &str, architecture: &str| {
+            let mut config = with("model_type", json!(model_type));
+            config["architectures"] = json!([architecture]);
+            config
+        };
+        let qwen2 = read(&of("qwen2", "Qwen2ForCausalLM")).unwrap();
+        assert_eq!(
+            (qwen2.attention_bias, qwen2.qk_norm, qwen2.head_size()),
+            (AttentionBias::Inputs, false, 4)
+        );
+        let qwen3 = read(&of("qwen3", "Qwen3ForCausalLM")).unwrap();
+        assert_eq!(
+            (qwen3.attention_bias, qwen3.qk_norm, qwen3.head_size()),
+            (AttentionBias::None, true, 128)
+        );
+        let error = read(&of("qwen2", "Qwen3ForCausalLM")).unwrap_err().to_string();
+        assert!(error.contains("`architectures`") && error.contains("Qwen2ForCausalLM"), "{error}");
+
+        // The window is in use from layer `max_window_layers` on.
+        let mut sliding = of("qwen2", "Qwen2ForCausalLM");
+        sliding["use_sliding_window"] = json!(true);
+        sliding["sliding_window"] = json!(32);
+        assert!(read(&sliding).is_ok(), "28 layers come before the first with a window");
+        sliding["max_window_layers"] = json!(1);
+        assert!(read(&sliding).unwrap_err().to_string().contains("`use_sliding_window`"));
+        sliding["use_sliding_window"] = json!(false);
+        assert!(read(&sliding).is_ok());
+        sliding["mlp_bias"] = json!(true);
+        assert!(read(&sliding).unwrap_err().to_string().contains("`mlp_bias`"));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Keys that the translation reads by name.
-pub(super) const READ: [&str; 15] = [
+pub(super) const READ: [&str; 22] = [
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -19,15 +19,19 @@ pub(super) const READ: [&str; 15] = [
     "initializer_range",
     "head_dim",
     "architectures",
+    "model_type",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
 ];
 
 /// Keys with the values that this model computes; `null` and a missing key mean the first.
 pub(super) fn fixed() -> Vec<(&'static str, Vec<Value>)> {
     vec![
-        ("model_type", vec![json!("llama")]),
         ("hidden_act", vec![json!("silu"), json!("swish")]),
-        ("attention_bias", vec![json!(false)]),
-        ("mlp_bias", vec![json!(false)]),
         ("attention_dropout", vec![json!(0.0), json!(0)]),
         // Slices of the projections that are multiplied apart: other rounding.
         ("pretraining_tp", vec![json!(1)]),
@@ -36,7 +40,6 @@ pub(super) fn fixed() -> Vec<(&'static str, Vec<Value>)> {
         ("is_encoder_decoder", vec![json!(false)]),
         ("add_cross_attention", vec![json!(false)]),
         ("quantization_config", vec![Value::Null]),
-        ("sliding_window", vec![Value::Null]),
     ]
 }
 

@@ -1,13 +1,16 @@
 //! The files with weights, mapped into memory.
 
+use super::family::Family;
+use crate::checkpoint::atomic::IoAt;
+use crate::checkpoint::mapped::MappedFile;
+use crate::checkpoint::source::{Sink, WeightFiles};
 use crate::error::{Error, Result};
-use memmap2::Mmap;
+use crate::model::{LlamaConfig, ParameterSpec};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// The file with all weights, where there is one.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -18,15 +21,15 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 const PIECE: usize = 1 << 22;
 
 /// All weights of a model, not yet read.
-pub(super) struct Weights {
-    files: Vec<MappedFile>,
+pub(in crate::checkpoint) struct Weights {
+    directory: PathBuf,
+    files: Vec<WeightFile>,
     /// The file of each weight.
     places: BTreeMap<String, usize>,
 }
 
-struct MappedFile {
-    path: PathBuf,
-    map: Mmap,
+struct WeightFile {
+    file: MappedFile,
     metadata: Metadata,
     /// The first byte of tensors' data.
     data: usize,
@@ -37,17 +40,13 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-fn io(rank: usize, action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::Io { rank, action, path: path.into(), source }
-}
-
 impl Weights {
     /// The weights in `directory`: like transformers, one file is preferred to an index.
-    pub(super) fn open(directory: &Path, rank: usize) -> Result<Self> {
+    pub(in crate::checkpoint) fn open(directory: &Path, rank: usize) -> Result<Self> {
         if directory.join(SINGLE).is_file() {
-            let file = MappedFile::open(&directory.join(SINGLE), rank)?;
+            let file = WeightFile::open(&directory.join(SINGLE), rank)?;
             let places = file.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
-            return Ok(Self { files: vec![file], places });
+            return Ok(Self { directory: directory.into(), files: vec![file], places });
         }
         let path = directory.join(INDEX);
         let refuse = |reason: String| Error::HuggingFace { path: path.clone(), reason };
@@ -57,9 +56,9 @@ impl Weights {
                 reason: format!("has neither {SINGLE} nor {INDEX}"),
             });
         }
-        let text = std::fs::read(&path).map_err(io(rank, "read", &path))?;
+        let text = std::fs::read(&path).io_at(rank, "read", &path)?;
         let index: Index = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
-        let mut files: Vec<MappedFile> = Vec::new();
+        let mut files: Vec<WeightFile> = Vec::new();
         let mut numbers = BTreeMap::new();
         let mut places = BTreeMap::new();
         for (weight, name) in index.weight_map {
@@ -72,7 +71,7 @@ impl Weights {
             let number = match numbers.get(&name) {
                 Some(&number) => number,
                 None => {
-                    files.push(MappedFile::open(&directory.join(&name), rank)?);
+                    files.push(WeightFile::open(&directory.join(&name), rank)?);
                     numbers.insert(name.clone(), files.len() - 1);
                     files.len() - 1
                 }
@@ -82,53 +81,91 @@ impl Weights {
             }
             places.insert(weight, number);
         }
-        Ok(Self { files, places })
+        Ok(Self { directory: directory.into(), files, places })
     }
 
-    /// The names of all weights.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
-    }
-
-    /// The file that has `name`, the weight's kind and its shape.
-    pub(super) fn info(&self, name: &str) -> Option<(&Path, Dtype, Vec<i64>)> {
-        let file = self.file(name)?;
-        let info = file.metadata.info(name)?;
-        let shape = info.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
-        Some((&file.path, info.dtype, shape))
-    }
-
-    /// Elements `start..start + len` of the flattened weight, in pieces, in its own kind.
-    pub(super) fn read(
-        &self,
-        name: &str,
-        start: usize,
-        len: usize,
-        mut sink: impl FnMut(usize, &Tensor) -> Result<(), tch::TchError>,
-    ) -> Result<(), tch::TchError> {
-        let shape = |reason: &str| tch::TchError::Shape(format!("`{name}`: {reason}"));
-        let file = self.file(name).ok_or_else(|| shape("is missing"))?;
-        let info = file.metadata.info(name).ok_or_else(|| shape("is missing"))?;
-        let (kind, size) = kind(info.dtype).ok_or_else(|| shape("is of a kind that cannot be read"))?;
-        let first = file.data + info.data_offsets.0;
-        let bytes = file
-            .map
-            .get(first + start * size..first + (start + len) * size)
-            .ok_or_else(|| shape("lies outside of its file"))?;
-        for (index, piece) in bytes.chunks(PIECE).enumerate() {
-            let count = (piece.len() / size) as i64;
-            sink(index * (PIECE / size), &Tensor::f_from_data_size(piece, &[count], kind)?)?;
-        }
-        Ok(())
-    }
-
-    fn file(&self, name: &str) -> Option<&MappedFile> {
+    fn file(&self, name: &str) -> Option<&WeightFile> {
         self.files.get(*self.places.get(name)?)
     }
 }
 
+impl WeightFiles for Weights {
+    fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    fn error(&self, reason: String) -> Error {
+        Error::HuggingFace { path: self.directory.clone(), reason }
+    }
+
+    fn check(&self, parameter: &ParameterSpec) -> Result<()> {
+        let name = &parameter.name;
+        let found = self.file(name).and_then(|file| Some((file, file.metadata.info(name)?)));
+        let Some((file, info)) = found else {
+            let tied = if name == "lm_head.weight" {
+                "; `tie_word_embeddings` in config.json says whether it is needed"
+            } else {
+                ""
+            };
+            let reason = format!("the weight `{name}` is missing{tied}");
+            return Err(Error::HuggingFace { path: self.directory.clone(), reason });
+        };
+        let refuse = |reason: String| Err(Error::HuggingFace { path: file.file.path().into(), reason });
+        let shape: Vec<i64> =
+            info.shape.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+        if shape != parameter.shape {
+            let expected = &parameter.shape;
+            return refuse(format!("`{name}` has shape {shape:?}, not {expected:?} as config.json says"));
+        }
+        if kind(info.dtype).is_none() {
+            return refuse(format!(
+                "`{name}` is of kind {:?}; F32, F16, BF16 and F64 can be read",
+                info.dtype
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_unused(&self, parameters: &[&ParameterSpec], model: &LlamaConfig) -> Result<()> {
+        let known: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        let unused = |name: &&String| {
+            // Tables that old versions of transformers saved, and the copy of tied embeddings.
+            let copy = name.ends_with("rotary_emb.inv_freq")
+                || (*name == "lm_head.weight" && model.tie_word_embeddings);
+            !known.contains(name.as_str()) && !copy
+        };
+        match self.places.keys().find(unused) {
+            None => Ok(()),
+            Some(name) => Err(Error::HuggingFace {
+                path: self.directory.clone(),
+                reason: format!(
+                    "the weight `{name}` is not one of a {} of these sizes",
+                    Family::of(model).architecture()
+                ),
+            }),
+        }
+    }
+
+    fn read(&self, name: &str, start: usize, len: usize, sink: &mut Sink<'_>) -> Result<(), TchError> {
+        let shape = |reason: &str| TchError::Shape(format!("`{name}`: {reason}"));
+        let file = self.file(name).ok_or_else(|| shape("is missing"))?;
+        let info = file.metadata.info(name).ok_or_else(|| shape("is missing"))?;
+        let (kind, size) = kind(info.dtype).ok_or_else(|| shape("is of a kind that cannot be read"))?;
+        let first = file.data + info.data_offsets.0 + start * size;
+        let bytes =
+            file.file.get(first..first + len * size).ok_or_else(|| shape("lies outside of its file"))?;
+        for (index, piece) in bytes.chunks(PIECE).enumerate() {
+            let count = (piece.len() / size) as i64;
+            sink(index * (PIECE / size), &Tensor::f_from_data_size(piece, &[count], kind)?)?;
+            let done = first + index * PIECE;
+            file.file.release(done..done + piece.len());
+        }
+        Ok(())
+    }
+}
+
 /// tch's name of a kind that can be read, and the size of an element.
-pub(super) fn kind(dtype: Dtype) -> Option<(Kind, usize)> {
+fn kind(dtype: Dtype) -> Option<(Kind, usize)> {
     match dtype {
         Dtype::F64 => Some((Kind::Double, 8)),
         Dtype::F32 => Some((Kind::Float, 4)),
@@ -138,16 +175,13 @@ pub(super) fn kind(dtype: Dtype) -> Option<(Kind, usize)> {
     }
 }
 
-impl MappedFile {
+impl WeightFile {
     fn open(path: &Path, rank: usize) -> Result<Self> {
-        let file = File::open(path).map_err(io(rank, "open", path))?;
-        // SAFETY: the map is only read. A file that others cut off meanwhile would end the process with
-        // SIGBUS, and one that they overwrite give other weights, as the module's page says.
-        let map = unsafe { Mmap::map(&file) }.map_err(io(rank, "map", path))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| Error::HuggingFace {
+        let file = MappedFile::open(path, rank)?;
+        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|error| Error::HuggingFace {
             path: path.into(),
             reason: format!("is not a whole safetensors file ({error}); fetch it again"),
         })?;
-        Ok(Self { path: path.into(), data: 8 + header, map, metadata })
+        Ok(Self { file, data: 8 + header, metadata })
     }
 }

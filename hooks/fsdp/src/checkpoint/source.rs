@@ -1,0 +1,193 @@
+//! Models that were made elsewhere: one entry for every form of them.
+
+use super::agree;
+use super::gguf::GgufWeights;
+use super::huggingface::{Weights, read_config};
+use crate::config::TrainerConfig;
+use crate::data::SequenceSource;
+use crate::error::{At, Error, Result};
+use crate::model::{Llama, LlamaConfig, ParameterSpec};
+use crate::trainer::Trainer;
+use hessian_probe_c10d::ProcessGroup;
+use std::path::Path;
+use tch::{Device, Kind, TchError, Tensor, no_grad_guard};
+
+/// What takes the pieces of a weight: the index of the first element of the piece among those that were asked for,
+/// and the piece, flat and of any kind.
+pub(super) type Sink<'a> = dyn FnMut(usize, &Tensor) -> Result<(), TchError> + 'a;
+
+/// The weights of a model on disk, under Hugging Face's names.
+pub(super) trait WeightFiles {
+    /// The number of weights.
+    fn count(&self) -> usize;
+
+    /// An error of the files as a whole.
+    fn error(&self, reason: String) -> Error;
+
+    /// Whether there is such a weight, of that shape and of a kind that can be read.
+    fn check(&self, parameter: &ParameterSpec) -> Result<()>;
+
+    /// Whether all weights are ones of `parameters`, or without a meaning for the model.
+    fn check_unused(&self, parameters: &[&ParameterSpec], model: &LlamaConfig) -> Result<()>;
+
+    /// Elements `start..start + len` of the flattened weight, in pieces, in order.
+    fn read(&self, name: &str, start: usize, len: usize, sink: &mut Sink<'_>) -> Result<(), TchError>;
+}
+
+/// A model on disk whose configuration was read and whose weights were not.
+///
+/// ```no_run
+/// # fn run(group: hessian_probe_c10d::ProcessGroup, corpus: hessian_probe_fsdp::Corpus)
+/// # -> hessian_probe_fsdp::Result<()> {
+/// use hessian_probe_fsdp::{ModelSource, Trainer, TrainerConfig};
+/// use std::path::Path;
+///
+/// let path = Path::new("SmolLM2-135M-Instruct.Q4_1.gguf");
+/// println!("{} layers", ModelSource::open(path)?.config().num_hidden_layers);
+/// // On all ranks, each of which reads its own slices:
+/// let trainer = Trainer::from_model(path, group, corpus, |model| TrainerConfig::new(model, 2, 256))?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct ModelSource {
+    config: LlamaConfig,
+    weights: Box<dyn WeightFiles>,
+}
+
+impl ModelSource {
+    /// Opens a directory in [Hugging Face's form](super::huggingface) or a [GGUF file](super::gguf); a file is taken
+    /// for GGUF, whatever its name.
+    ///
+    /// # Errors
+    /// [`Io`](crate::Error::Io); [`HuggingFaceKey`](crate::Error::HuggingFaceKey) and
+    /// [`HuggingFace`](crate::Error::HuggingFace) for a directory, [`Gguf`](crate::Error::Gguf) for a file: where it
+    /// is not whole, or the model is one that cannot be represented.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_on(path, 0)
+    }
+
+    fn open_on(path: &Path, rank: usize) -> Result<Self> {
+        if path.is_dir() { Self::open_hugging_face(path, rank) } else { Self::open_gguf(path, rank) }
+    }
+
+    fn open_hugging_face(directory: &Path, rank: usize) -> Result<Self> {
+        let config = read_config(&directory.join("config.json"))?;
+        Self::checked(config, Weights::open(directory, rank)?)
+    }
+
+    fn open_gguf(path: &Path, rank: usize) -> Result<Self> {
+        let weights = GgufWeights::open(path, rank)?;
+        Self::checked(weights.config().clone(), weights)
+    }
+
+    /// Sizes are the file's claims: nothing of such a size is made before the weights are seen to have it.
+    fn checked(config: LlamaConfig, weights: impl WeightFiles + 'static) -> Result<Self> {
+        let (layers, count) = (config.num_hidden_layers, weights.count());
+        if layers > count {
+            return Err(
+                weights.error(format!("has {count} weights, too few for the {layers} layers that it claims"))
+            );
+        }
+        let model = Llama::new(config, Kind::Float, Device::Cpu)?;
+        let parameters: Vec<_> = model.blocks().iter().flat_map(|block| &block.parameters).collect();
+        check(&weights, &parameters, model.config())?;
+        Ok(Self { config: model.config().clone(), weights: Box::new(weights) })
+    }
+
+    /// The model's sizes.
+    #[must_use]
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+}
+
+/// Whether the weights are `parameters`, no more and no less.
+fn check(weights: &dyn WeightFiles, parameters: &[&ParameterSpec], model: &LlamaConfig) -> Result<()> {
+    parameters.iter().try_for_each(|parameter| weights.check(parameter))?;
+    weights.check_unused(parameters, model)
+}
+
+impl std::fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelSource").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A new run that starts from the model at `path`, a directory in Hugging Face's form or a GGUF file.
+    /// `configure` gets the model's configuration (and may change what is not in the weights, as dropout) and
+    /// returns the run's. Collective.
+    ///
+    /// Weights are converted to [`TrainerConfig::dtype`]. A rank reads its own slices through a memory map, and
+    /// holds its shards and a piece of one weight.
+    ///
+    /// # Errors
+    /// On all ranks if on one: as [`ModelSource::open`], also for weights that are missing, of another shape, or not
+    /// the model's; and as [`Trainer::new`].
+    pub fn from_model(
+        path: &Path,
+        group: ProcessGroup,
+        source: impl SequenceSource + 'static,
+        configure: impl FnOnce(LlamaConfig) -> TrainerConfig,
+    ) -> Result<Self> {
+        let opened = ModelSource::open_on(path, group.rank());
+        Self::from_opened(opened, group, source, configure)
+    }
+
+    /// [`from_model`](Self::from_model) for a directory in Hugging Face's form only.
+    ///
+    /// # Errors
+    /// On all ranks if on one: [`HuggingFaceKey`](crate::Error::HuggingFaceKey) for a key of `config.json`,
+    /// [`HuggingFace`](crate::Error::HuggingFace) for files that are not whole or weights that are missing, of
+    /// another shape, or not the model's, [`Io`](crate::Error::Io); and as [`Trainer::new`].
+    pub fn from_hugging_face(
+        directory: &Path,
+        group: ProcessGroup,
+        source: impl SequenceSource + 'static,
+        configure: impl FnOnce(LlamaConfig) -> TrainerConfig,
+    ) -> Result<Self> {
+        let opened = ModelSource::open_hugging_face(directory, group.rank());
+        Self::from_opened(opened, group, source, configure)
+    }
+
+    fn from_opened(
+        opened: Result<ModelSource>,
+        group: ProcessGroup,
+        source: impl SequenceSource + 'static,
+        configure: impl FnOnce(LlamaConfig) -> TrainerConfig,
+    ) -> Result<Self> {
+        let ModelSource { config, weights } = agree(&group, "opening a model", opened)?;
+        let trainer = Self::without_parameters(configure(config), group, source)?;
+        let read = trainer.check_weights(&*weights).and_then(|()| trainer.read_weights(&*weights));
+        agree(trainer.group(), "reading a model", read)?;
+        Ok(trainer)
+    }
+
+    /// Whether the weights are those of the trainer's model, which `configure` may have made another.
+    fn check_weights(&self, weights: &dyn WeightFiles) -> Result<()> {
+        let places = self.parameter_places();
+        let parameters: Vec<_> = places.iter().map(|(_, parameter)| &parameter.spec).collect();
+        check(weights, &parameters, &self.config().model)
+    }
+
+    fn read_weights(&self, weights: &dyn WeightFiles) -> Result<()> {
+        let rank = self.group().rank();
+        let (layouts, shards) =
+            (self.engine().parameters().layouts(), self.engine().parameters().flat_shards());
+        let _no_grad = no_grad_guard();
+        for (layout, shard) in layouts.iter().zip(shards) {
+            for parameter in &layout.parameters {
+                let slice = layout.slice(rank, parameter);
+                let mut copy = |done: usize, piece: &Tensor| {
+                    let start = (slice.shard_start + done) as i64;
+                    // Converts.
+                    shard.f_narrow(0, start, piece.numel() as i64)?.f_copy_(piece)
+                };
+                weights
+                    .read(&parameter.spec.name, slice.parameter_start, slice.len, &mut copy)
+                    .at(rank, || format!("reading `{}`", parameter.spec.name))?;
+            }
+        }
+        Ok(())
+    }
+}
