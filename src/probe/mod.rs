@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::log::{LogWriter, Record, Session, Skipped};
 use crate::operator::Calibration;
+use crate::progress::{Observer, ProbeProgress};
 use crate::sharded::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::slq;
@@ -34,6 +35,7 @@ pub struct HessianProbe {
     layout: Option<Layout>,
     writer: Option<LogWriter>,
     interrupter: Interrupter,
+    observer: Observer,
     overhead: Overhead,
     calibration: Calibration,
     session_open: bool,
@@ -56,6 +58,7 @@ impl HessianProbe {
             layout: None,
             writer: None,
             interrupter: Interrupter::default(),
+            observer: Observer::default(),
             overhead: Overhead::default(),
             calibration: Calibration::default(),
             session_open: false,
@@ -91,6 +94,12 @@ impl HessianProbe {
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()
+    }
+
+    /// Has `tell` called after each Lanczos step, on this rank: for a progress bar, say. It takes the place of
+    /// the one set before, and must not communicate.
+    pub fn on_progress(&mut self, tell: impl FnMut(&ProbeProgress) + Send + 'static) {
+        self.observer = Observer::new(tell);
     }
 
     /// Probes now, whatever the schedule says, and logs the snapshot. Collective.
@@ -163,7 +172,8 @@ impl HessianProbe {
             }
             let layout = self.layout.as_ref().filter(|layout| layout.matches(&host.shards()));
             let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
-            slq::snapshot(host, layout, &self.config, &mut self.calibration, &self.interrupter, step)
+            let Self { config, calibration, interrupter, observer, .. } = self;
+            slq::snapshot(host, layout, config, calibration, interrupter, observer, step)
         };
         attempt().map_err(|source| Error::AtStep { step, source: Box::new(source) })
     }

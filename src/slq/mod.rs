@@ -11,6 +11,7 @@ use crate::krylov::lanczos::Operator;
 use crate::krylov::{Basis, Lanczos, LanczosState};
 use crate::operator::Calibration;
 use crate::operator::finite_difference::FiniteDifference;
+use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -32,6 +33,7 @@ pub(crate) fn snapshot(
     config: &ProbeConfig,
     calibration: &mut Calibration,
     interrupter: &Interrupter,
+    observer: &mut Observer,
     step: u64,
 ) -> Result<Snapshot> {
     let started = Instant::now();
@@ -69,11 +71,14 @@ pub(crate) fn snapshot(
                 LanczosState::default()
             }
         };
+        let run = (index as usize, slq.probes);
         while lanczos.advance(&mut operator, &mut basis, w, &mut state)? {
+            observer.stepped(run, &lanczos, &state, false, operator.gradients());
             if let Some(resume) = &mut resume {
                 resume.save(&mut operator, layout, &basis, &probes, &state)?;
             }
         }
+        observer.stepped(run, &lanczos, &state, true, operator.gradients());
         probes.push(spectrum(&ranks, index, &state.run)?);
         if let Some(resume) = &mut resume {
             resume.next_run();
