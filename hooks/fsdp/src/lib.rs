@@ -70,6 +70,10 @@
 //! [`Trainer::from_hugging_face`] and [`Trainer::export_hugging_face`]. The format, and what holds when a
 //! process is killed or a disk is full, is on the page of [`checkpoint`].
 //!
+//! # Without training
+//! An [`Evaluation`] has the loss and the gradient of a model in Hugging Face's form on sequences of any lengths,
+//! sharded as in training, but holds no optimizer state.
+//!
 //! # Not there yet
 //! Mixed precision, gathering a block while its predecessor runs, GPUs. They are coming; the
 //! parts of the crate are shaped for them.
@@ -79,16 +83,19 @@ pub mod config;
 pub mod data;
 pub mod engine;
 mod error;
+pub mod evaluation;
 pub mod model;
 pub mod optimizer;
 pub mod sharding;
 pub mod trainer;
 
+pub use checkpoint::huggingface::Pretrained;
 pub use checkpoint::{Checkpoint, CheckpointConfig, OnSaveError};
 pub use config::{Dtype, TrainerConfig};
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
+pub use evaluation::{Evaluation, EvaluationConfig};
 pub use model::{Attention, Llama, LlamaConfig};
 pub use optimizer::{AdamWConfig, LearningRate};
 pub use sharding::GatherMeter;

@@ -1,12 +1,13 @@
 //! A trainer with the weights of a model in Hugging Face's form.
 
-use super::config::read_config;
-use super::weights::{Weights, kind};
+use super::pretrained::Pretrained;
+use super::weights::kind;
 use crate::checkpoint::agree;
 use crate::config::TrainerConfig;
 use crate::data::SequenceSource;
 use crate::error::{At, Error, Result};
 use crate::model::LlamaConfig;
+use crate::sharding::{BlockLayout, ShardedParameters};
 use crate::trainer::Trainer;
 use hessian_probe_c10d::ProcessGroup;
 use std::path::Path;
@@ -28,20 +29,25 @@ impl Trainer {
         source: impl SequenceSource + 'static,
         configure: impl FnOnce(LlamaConfig) -> TrainerConfig,
     ) -> Result<Self> {
-        let rank = group.rank();
-        let opened = read_config(&directory.join("config.json"))
-            .and_then(|model| Ok((model, Weights::open(directory, rank)?)));
-        let (model, weights) = agree(&group, "opening a model", opened)?;
-        let trainer = Self::without_parameters(configure(model), group, source)?;
-        let read = trainer.check_weights(directory, &weights).and_then(|()| trainer.read_weights(&weights));
-        agree(trainer.group(), "reading a model", read)?;
+        let pretrained = Pretrained::open(directory, &group)?;
+        let trainer = Self::without_parameters(configure(pretrained.config.clone()), group, source)?;
+        pretrained.read_into(trainer.engine().parameters(), trainer.group())?;
         Ok(trainer)
     }
+}
 
-    /// Whether the weights are those of the trainer's model, no more and no less.
-    fn check_weights(&self, directory: &Path, weights: &Weights) -> Result<()> {
-        let parameters = self.parameter_places();
-        for (_, parameter) in &parameters {
+impl Pretrained {
+    /// Reads this rank's slices. Collective.
+    pub(crate) fn read_into(&self, parameters: &ShardedParameters, group: &ProcessGroup) -> Result<()> {
+        let read = self.check_weights(parameters.layouts()).and_then(|()| self.read_weights(parameters));
+        agree(group, "reading a model", read)
+    }
+
+    /// Whether the weights are those of the model, no more and no less.
+    pub(crate) fn check_weights(&self, layouts: &[BlockLayout]) -> Result<()> {
+        let Self { directory, config, weights } = self;
+        let parameters = || layouts.iter().flat_map(|layout| &layout.parameters);
+        for parameter in parameters() {
             let name = &parameter.spec.name;
             let Some((path, dtype, shape)) = weights.info(name) else {
                 let tied = if name == "lm_head.weight" {
@@ -62,10 +68,10 @@ impl Trainer {
             }
         }
         let unused = |name: &&str| {
-            let known = parameters.iter().any(|(_, parameter)| parameter.spec.name == *name);
+            let known = parameters().any(|parameter| parameter.spec.name == *name);
             // Tables that old versions of transformers saved, and the copy of tied embeddings.
             let copy = name.ends_with("rotary_emb.inv_freq")
-                || (*name == "lm_head.weight" && self.config().model.tie_word_embeddings);
+                || (*name == "lm_head.weight" && config.tie_word_embeddings);
             !known && !copy
         };
         match weights.names().find(unused) {
@@ -77,15 +83,14 @@ impl Trainer {
         }
     }
 
-    fn read_weights(&self, weights: &Weights) -> Result<()> {
-        let rank = self.group().rank();
-        let (layouts, shards) =
-            (self.engine().parameters().layouts(), self.engine().parameters().flat_shards());
+    fn read_weights(&self, parameters: &ShardedParameters) -> Result<()> {
+        let rank = parameters.rank();
+        let (layouts, shards) = (parameters.layouts(), parameters.flat_shards());
         let _no_grad = no_grad_guard();
         for (layout, shard) in layouts.iter().zip(shards) {
             for parameter in &layout.parameters {
                 let slice = layout.slice(rank, parameter);
-                weights
+                self.weights
                     .read(&parameter.spec.name, slice.parameter_start, slice.len, |done, piece| {
                         let start = (slice.shard_start + done) as i64;
                         // Converts.

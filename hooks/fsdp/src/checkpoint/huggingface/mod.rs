@@ -35,6 +35,8 @@ mod config;
 mod export;
 mod import;
 mod keys;
+mod pretrained;
 mod weights;
 
 pub use config::{read_config, write_config};
+pub use pretrained::Pretrained;
