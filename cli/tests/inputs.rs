@@ -48,7 +48,7 @@ fn data_that_cannot_be_used_is_named_by_file_line_and_reason() {
         let message = case.error(&[]);
         says(&message, &["data.jsonl: ", place, reason]);
     }
-    case.write_data(b"{\"input_ids\": [1, 2]}\n{\"text\": \"\xff\"}\n");
+    case.write_data(b"{\"input_ids\": [1, 2]}\n{\"input_ids\": [1, 2], \"\xff\": 3}\n");
     says(&case.error(&[]), &["line 2", "is not JSON"]);
     // What is only unusual is no error.
     case.write_data(format!("\u{feff}{good}\r\n\n{{\"input_ids\": [4]}}\n{{\"input_ids\": []}}"));
@@ -119,7 +119,7 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
             let index = position(weights, up);
             weights[index].1 = weights[index].1.tr();
         }),
-        &["model.safetensors", &format!("`{up}` has shape [8, 22], not [22, 8]")],
+        &["model.safetensors", &format!("`{up}` has shape [8, 34], not [34, 8]")],
     );
     says(
         &change_weights(&|weights| weights.push(("extra.weight".into(), tch::Tensor::from_slice(&[1.0])))),

@@ -19,7 +19,7 @@ fn magnitude(values: &[f64]) -> f64 {
 
 #[test]
 fn an_indefinite_hessian_is_found_as_double_backward_has_it() {
-    let shape = Shape::small(0);
+    let shape = Shape::small(4);
     let labels: Vec<i64> = tokens(3, 6, shape.vocabulary).iter().map(|token| 28 - token).collect();
     let examples = [
         Example::new(&tokens(1, 11, shape.vocabulary), None),

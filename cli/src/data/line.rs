@@ -186,7 +186,7 @@ mod tests {
             ("{\"input_ids\": null}", ["missing", "`input_ids`"]),
             ("{\"input_ids\": [1.0, 2]}", ["`input_ids`", "1.0"]),
             ("{\"input_ids\": \"a\"}", ["`input_ids`", "\"a\""]),
-            ("{\"input_ids\": [1, 99999999999999999999]}", ["`input_ids`", "integer"]),
+            ("{\"input_ids\": [1, 99999999999999999999]}", ["`input_ids`", "expected i64"]),
             ("{\"input_ids\": [1, 2], \"labels\": [1, null]}", ["`labels`", "null"]),
             ("{\"input_ids\": [1], \"input_ids\": [1]}", ["duplicate", "`input_ids`"]),
             ("{\"input_ids\": [1, 2], \"labels\": [1]}", ["`labels` has 1", "`input_ids` has 2"]),

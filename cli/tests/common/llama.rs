@@ -61,7 +61,7 @@ impl Shape {
         Self {
             vocabulary: 29,
             hidden: 8,
-            inner: 22,
+            inner: 34,
             layers: 1,
             heads: 2,
             key_value_heads: 1,
