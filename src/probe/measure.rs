@@ -37,8 +37,9 @@ impl HessianProbe {
     pub(super) fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {
         let partition = self.blocks_due().cloned();
         self.agreed(step, host, |probe, layout, host| {
-            let Self { config, learned, interrupter, .. } = probe;
-            slq::snapshot(host, layout, config, learned, interrupter, partition.as_ref(), step)
+            let HessianProbe { config, learned, interrupter, observer, .. } = probe;
+            let watch = slq::Watch { interrupter, observer };
+            slq::snapshot(host, layout, config, learned, watch, partition.as_ref(), step)
         })
     }
 

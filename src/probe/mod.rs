@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::log::{LogWriter, Record, Session, Skipped};
 use crate::operator::Learned;
+use crate::progress::{Observer, ProbeProgress};
 use crate::schedule::ScheduleConfig;
 use crate::sharded::Layout;
 use crate::sharded::ranks::Ranks;
@@ -37,6 +38,7 @@ pub struct HessianProbe {
     partition: Option<Partition>,
     writer: Option<LogWriter>,
     interrupter: Interrupter,
+    observer: Observer,
     overhead: Overhead,
     learned: Learned,
     session_open: bool,
@@ -60,6 +62,7 @@ impl HessianProbe {
             partition: None,
             writer: None,
             interrupter: Interrupter::default(),
+            observer: Observer::default(),
             overhead: Overhead::default(),
             learned: Learned::default(),
             session_open: false,
@@ -95,6 +98,12 @@ impl HessianProbe {
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()
+    }
+
+    /// Has `tell` called after each Lanczos step, on this rank: for a progress bar, say. It takes the place of
+    /// the one set before, and must not communicate.
+    pub fn on_progress(&mut self, tell: impl FnMut(&ProbeProgress) + Send + 'static) {
+        self.observer = Observer::new(tell);
     }
 
     /// Probes now, whatever the schedule says, and logs the snapshot. Collective.

@@ -15,6 +15,7 @@ use crate::krylov::tridiagonal::eigen;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::{Calibration, Learned, Start};
+use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -32,6 +33,12 @@ use tch::{TchError, Tensor};
 
 const STARTING: &str = "drawing a probe vector";
 
+/// Who may end a probe, and who is told how far it is.
+pub(crate) struct Watch<'a> {
+    pub(crate) interrupter: &'a Interrupter,
+    pub(crate) observer: &'a mut Observer,
+}
+
 /// Probes the host's Hessian. Collective; parameters, random state and live gradients are restored
 /// whatever happens. With `partition`, its blocks are measured, too.
 pub(crate) fn snapshot(
@@ -39,11 +46,12 @@ pub(crate) fn snapshot(
     layout: &Layout,
     config: &ProbeConfig,
     learned: &mut Learned,
-    interrupter: &Interrupter,
+    watch: Watch<'_>,
     partition: Option<&Partition>,
     step: u64,
 ) -> Result<Snapshot> {
     let Learned { calibration, top } = learned;
+    let Watch { interrupter, observer } = watch;
     let started = Instant::now();
     let mut ranks = Ranks::new(host);
     let tokens = host.probe_tokens();
@@ -92,14 +100,17 @@ pub(crate) fn snapshot(
                 LanczosState::default()
             }
         };
+        let run = (index as usize, slq.probes);
         while match &mut deflation {
             Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
             None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
         } {
+            observer.stepped(run, &lanczos, &state, false, operator.gradients());
             if let Some(resume) = &mut resume {
                 resume.save(&mut operator, layout, &basis, &probes, &state)?;
             }
         }
+        observer.stepped(run, &lanczos, &state, true, operator.gradients());
         let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
         let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
         if config.track.every.is_some() && deflation.is_none() && highest > best {

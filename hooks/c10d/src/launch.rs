@@ -5,6 +5,8 @@ use crate::ranks::{Ranks, Transcript};
 use crate::store::StoreServer;
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Whether this process was started as a rank, by torchrun or a [`Launcher`].
@@ -28,6 +30,23 @@ pub enum Output {
     Captured,
 }
 
+/// A handle by which another thread, or a signal handler, sends a signal to the ranks that a [`Launcher`] waits for:
+/// the one that this process received itself, say, which it would otherwise be ended by.
+#[derive(Clone, Debug, Default)]
+pub struct Forward(Arc<AtomicI32>);
+
+impl Forward {
+    /// Sends `signal` (its number) to all ranks within some milliseconds. A signal that has not been sent by then is
+    /// replaced. Safe to call in a signal handler: it stores one atomic number.
+    pub fn send(&self, signal: i32) {
+        self.0.store(signal, Relaxed);
+    }
+
+    pub(crate) fn take(&self) -> Option<i32> {
+        Some(self.0.swap(0, Relaxed)).filter(|&signal| signal != 0)
+    }
+}
+
 /// Starts the ranks of one machine and waits for them.
 ///
 /// ```no_run
@@ -49,6 +68,7 @@ pub struct Launcher {
     variables: Vec<(OsString, OsString)>,
     grace: Duration,
     output: Output,
+    forward: Forward,
 }
 
 impl Launcher {
@@ -61,6 +81,7 @@ impl Launcher {
             variables: Vec::new(),
             grace: Duration::from_secs(5),
             output: Output::default(),
+            forward: Forward::default(),
         }
     }
 
@@ -90,6 +111,13 @@ impl Launcher {
     #[must_use]
     pub fn output(mut self, output: Output) -> Self {
         self.output = output;
+        self
+    }
+
+    /// Sends the ranks what is given to `forward`.
+    #[must_use]
+    pub fn forward(mut self, forward: &Forward) -> Self {
+        self.forward = forward.clone();
         self
     }
 
@@ -125,7 +153,7 @@ impl Launcher {
         for rank in 0..self.world_size {
             ranks.start(rank)?;
         }
-        let (first_failure, statuses) = ranks.wait(self.grace)?;
+        let (first_failure, statuses) = ranks.wait(self.grace, &self.forward)?;
         Ok(Outcome { first_failure, statuses, transcript: ranks.finish() })
     }
 

@@ -125,7 +125,7 @@ pub mod store;
 
 pub use autograd::{GradOptions, grad};
 pub use error::{Error, Result, Silent};
-pub use launch::{Launcher, Outcome, Output, is_launched};
+pub use launch::{Forward, Launcher, Outcome, Output, is_launched};
 pub use process_group::{Backend, ProcessGroup};
 pub use reduce_op::ReduceOp;
 pub use store::StoreServer;

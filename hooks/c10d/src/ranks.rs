@@ -1,7 +1,7 @@
 //! The processes of a launch, none of which outlives it.
 
 use crate::error::{Error, Result};
-use crate::launch::Output;
+use crate::launch::{Forward, Output};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,7 +74,11 @@ impl Ranks {
     }
 
     /// Waits for all; after the first failure no longer than `grace`. Returns which rank that was.
-    pub(crate) fn wait(&mut self, grace: Duration) -> Result<(Option<usize>, Vec<ExitStatus>)> {
+    pub(crate) fn wait(
+        &mut self,
+        grace: Duration,
+        forward: &Forward,
+    ) -> Result<(Option<usize>, Vec<ExitStatus>)> {
         let mut statuses: Vec<Option<ExitStatus>> = vec![None; self.children.len()];
         let mut failure: Option<(usize, Instant)> = None;
         let mut killed = false;
@@ -89,6 +93,11 @@ impl Ranks {
             }
             if let Some(all) = statuses.iter().copied().collect::<Option<Vec<_>>>() {
                 return Ok((failure.map(|(rank, _)| rank), all));
+            }
+            if let Some(signal) = forward.take() {
+                // One that was waited for has no process any more: its number may be another's by now.
+                let alive = self.children.iter().zip(&statuses).filter(|(_, status)| status.is_none());
+                alive.for_each(|(child, _)| send(child, signal));
             }
             if !killed && failure.is_some_and(|(_, since)| since.elapsed() >= grace) {
                 self.kill();
@@ -124,6 +133,17 @@ impl Drop for Ranks {
         }
     }
 }
+
+#[cfg(unix)]
+fn send(child: &Child, signal: i32) {
+    if let Ok(process) = libc::pid_t::try_from(child.id()) {
+        // SAFETY: a system call; the process is a child that was not waited for, so the number is its own.
+        unsafe { libc::kill(process, signal) };
+    }
+}
+
+#[cfg(not(unix))]
+fn send(_child: &Child, _signal: i32) {}
 
 fn forward<S: Write>(
     from: impl Read + Send + 'static,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{TIMEOUT, expect_success, launcher};
-use hessian_probe_c10d::{Error, Launcher, Output, ProcessGroup, StoreServer, is_launched};
+use hessian_probe_c10d::{Error, Forward, Launcher, Output, ProcessGroup, StoreServer, is_launched};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +47,25 @@ fn ranks_are_told_their_place() {
         assert!(output.contains(&format!("{rank} {rank} 2 127.0.0.1 mine\n")), "{output}");
         assert!(output.contains("threads 3\n"), "{output}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_given_to_the_launcher_reaches_all_ranks() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "trap 'exit 9' INT; touch $DIRECTORY/$RANK; while true; do sleep 0.01; done";
+    let forward = Forward::default();
+    let launcher = shell(2, script).env("DIRECTORY", directory.path()).forward(&forward);
+    let ready = directory.path().to_owned();
+    std::thread::spawn(move || {
+        while !(0..2).all(|rank| ready.join(rank.to_string()).exists()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        forward.send(2);
+    });
+    let outcome = launcher.run().unwrap();
+    let codes: Vec<_> = outcome.statuses().iter().map(std::process::ExitStatus::code).collect();
+    assert_eq!(codes, [Some(9), Some(9)]);
 }
 
 #[test]

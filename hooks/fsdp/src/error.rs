@@ -115,7 +115,8 @@ pub enum Error {
 
     /// The probe asked for a loss or a gradient before the loop was given a probe batch.
     #[error(
-        "rank {rank}: no probe batch: call `Trainer::set_probe_batch` or `Trainer::probe_on_validation` on all \
+        "rank {rank}: no probe batch: call `Trainer::set_probe_batch` or `Trainer::probe_on_validation` (or \
+         `Evaluation::set_sequences`) on all \
          ranks before training starts"
     )]
     NoProbeBatch {

@@ -70,6 +70,10 @@
 //! [`Trainer::from_model`], and go to Hugging Face's form with [`Trainer::export_hugging_face`]. The format, and what holds when a
 //! process is killed or a disk is full, is on the page of [`checkpoint`].
 //!
+//! # Without training
+//! An [`Evaluation`] has the loss and the gradient of a model in Hugging Face's form on sequences of any lengths,
+//! sharded as in training, but holds no optimizer state.
+//!
 //! # Precision
 //! | key | what is in this type | PyTorch's name for it | default |
 //! |---|---|---|---|
@@ -108,6 +112,7 @@ pub mod config;
 pub mod data;
 pub mod engine;
 mod error;
+pub mod evaluation;
 pub mod model;
 pub mod optimizer;
 pub mod precision;
@@ -119,6 +124,7 @@ pub use config::TrainerConfig;
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource, TokenCorpus};
 pub use engine::{Batch, Engine};
 pub use error::{Error, Result};
+pub use evaluation::{Evaluation, EvaluationConfig};
 pub use model::{Attention, AttentionBias, Llama, LlamaConfig, RopeScaling};
 pub use optimizer::{AdamWConfig, LearningRate};
 pub use precision::{Dtype, MixedPrecision};

@@ -7,6 +7,7 @@ use crate::config::TrainerConfig;
 use crate::data::SequenceSource;
 use crate::error::{At, Error, Result};
 use crate::model::{Llama, LlamaConfig, ParameterSpec};
+use crate::sharding::ShardedParameters;
 use crate::trainer::Trainer;
 use hessian_probe_c10d::ProcessGroup;
 use std::path::Path;
@@ -94,10 +95,43 @@ impl ModelSource {
         Ok(Self { config: model.config().clone(), weights: Box::new(weights) })
     }
 
+    /// [`open`](Self::open) on all ranks: an error on one is an error on all. Collective.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_together(path: &Path, group: &ProcessGroup) -> Result<Self> {
+        agree(group, "opening a model", Self::open_on(path, group.rank()))
+    }
+
     /// The model's sizes.
     #[must_use]
     pub fn config(&self) -> &LlamaConfig {
         &self.config
+    }
+
+    /// Whether the weights are those of `model`.
+    pub(crate) fn check_model(&self, model: &Llama) -> Result<()> {
+        let parameters: Vec<_> = model.blocks().iter().flat_map(|block| &block.parameters).collect();
+        check(&*self.weights, &parameters, model.config())
+    }
+
+    /// Reads a rank's slices.
+    pub(crate) fn read_into(&self, parameters: &ShardedParameters, rank: usize) -> Result<()> {
+        let _no_grad = no_grad_guard();
+        for (layout, shard) in parameters.layouts().iter().zip(parameters.flat_shards()) {
+            for parameter in &layout.parameters {
+                let slice = layout.slice(rank, parameter);
+                let mut copy = |done: usize, piece: &Tensor| {
+                    let start = (slice.shard_start + done) as i64;
+                    // Converts.
+                    shard.f_narrow(0, start, piece.numel() as i64)?.f_copy_(piece)
+                };
+                self.weights
+                    .read(&parameter.spec.name, slice.parameter_start, slice.len, &mut copy)
+                    .at(rank, || format!("reading `{}`", parameter.spec.name))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -156,38 +190,12 @@ impl Trainer {
         source: impl SequenceSource + 'static,
         configure: impl FnOnce(LlamaConfig) -> TrainerConfig,
     ) -> Result<Self> {
-        let ModelSource { config, weights } = agree(&group, "opening a model", opened)?;
-        let trainer = Self::without_parameters(configure(config), group, source)?;
-        let read = trainer.check_weights(&*weights).and_then(|()| trainer.read_weights(&*weights));
+        let opened = agree(&group, "opening a model", opened)?;
+        let trainer = Self::without_parameters(configure(opened.config().clone()), group, source)?;
+        // `configure` may have made it another model.
+        let read = opened.check_model(trainer.engine().model());
+        let read = read.and_then(|()| opened.read_into(trainer.engine().parameters(), trainer.group().rank()));
         agree(trainer.group(), "reading a model", read)?;
         Ok(trainer)
-    }
-
-    /// Whether the weights are those of the trainer's model, which `configure` may have made another.
-    fn check_weights(&self, weights: &dyn WeightFiles) -> Result<()> {
-        let places = self.parameter_places();
-        let parameters: Vec<_> = places.iter().map(|(_, parameter)| &parameter.spec).collect();
-        check(weights, &parameters, &self.config().model)
-    }
-
-    fn read_weights(&self, weights: &dyn WeightFiles) -> Result<()> {
-        let rank = self.group().rank();
-        let (layouts, shards) =
-            (self.engine().parameters().layouts(), self.engine().parameters().flat_shards());
-        let _no_grad = no_grad_guard();
-        for (layout, shard) in layouts.iter().zip(shards) {
-            for parameter in &layout.parameters {
-                let slice = layout.slice(rank, parameter);
-                let mut copy = |done: usize, piece: &Tensor| {
-                    let start = (slice.shard_start + done) as i64;
-                    // Converts.
-                    shard.f_narrow(0, start, piece.numel() as i64)?.f_copy_(piece)
-                };
-                weights
-                    .read(&parameter.spec.name, slice.parameter_start, slice.len, &mut copy)
-                    .at(rank, || format!("reading `{}`", parameter.spec.name))?;
-            }
-        }
-        Ok(())
     }
 }

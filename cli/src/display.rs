@@ -1,0 +1,76 @@
+//! What is seen on stderr while a probe runs: a progress bar on a terminal, and the log.
+
+use env_logger::{Builder, Env, Target};
+use hessian_probe::ProbeProgress;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, Write};
+
+/// One rank's view. Only rank 0 has a bar; the others log warnings where logs are asked for.
+#[derive(Debug)]
+pub struct Display {
+    bar: ProgressBar,
+}
+
+impl Display {
+    /// `verbose` is how often the flag was given.
+    pub fn new(rank: usize, verbose: u8) -> Self {
+        let bar = if rank == 0 { ProgressBar::no_length() } else { ProgressBar::hidden() };
+        let default = match (rank, verbose) {
+            (0, 0) => "warn",
+            (0, 1) => "info",
+            (0, _) => "debug",
+            (_, 0) => "off",
+            _ => "warn",
+        };
+        Builder::from_env(Env::default().default_filter_or(default))
+            .target(Target::Pipe(Box::new(AboveBar(bar.clone()))))
+            .format(|line, record| {
+                writeln!(line, "[{}] {}", record.level().as_str().to_lowercase(), record.args())
+            })
+            .init();
+        Self { bar }
+    }
+
+    /// What the user should know, once.
+    pub fn note(&self, note: &str) {
+        self.bar.suspend(|| eprintln!("note: {note}"));
+    }
+
+    /// A function that moves the bar, for `probes` runs of `steps` Lanczos steps.
+    pub fn bar(&self, probes: usize, steps: usize) -> impl FnMut(&ProbeProgress) + Send + 'static {
+        let bar = self.bar.clone();
+        bar.set_length((probes * steps) as u64);
+        let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message("measuring the gradient's noise");
+        move |progress| {
+            bar.set_message(format!(
+                "probe {}/{}, step {}/{}",
+                progress.probe + 1,
+                progress.probes,
+                progress.step,
+                progress.steps
+            ));
+            let done = if progress.complete { progress.steps } else { progress.step };
+            bar.set_position((progress.probe * progress.steps + done) as u64);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Writes log lines above the bar instead of through it.
+struct AboveBar(ProgressBar);
+
+impl Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,215 @@
+//! What the program finds, against double backward through a model that shares nothing with it.
+
+mod common;
+
+use common::closure_host::ClosureHost;
+use common::dense::{distance, eigenvalues};
+use common::llama::{Example, Shape, targets};
+use common::{Case, assert_close, text, tokens};
+use nalgebra::{DMatrix, SymmetricEigen};
+use tch::{Kind, Tensor};
+
+fn lines(examples: &[Example]) -> Vec<String> {
+    examples.iter().map(Example::line).collect()
+}
+
+fn magnitude(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
+}
+
+#[test]
+fn an_indefinite_hessian_is_found_as_double_backward_has_it() {
+    let shape = Shape::small(4);
+    let labels: Vec<i64> = tokens(3, 6, shape.vocabulary).iter().map(|token| 28 - token).collect();
+    let examples = [
+        Example::new(&tokens(1, 11, shape.vocabulary), None),
+        Example::new(&tokens(2, 6, shape.vocabulary), Some(&labels)),
+    ];
+    let oracle = ClosureHost::new(shape.model(&examples), Kind::Double);
+    let dense = oracle.dense_hessian();
+    let exact = eigenvalues(&dense);
+    let (min, max) = (exact[0], exact[exact.len() - 1]);
+    assert!(
+        min < 0.0 && max > 0.0 && -min > max,
+        "the most negative is the largest in magnitude: {min}, {max}"
+    );
+
+    let case = Case::new(&shape, &lines(&examples));
+    let report = case.report(&["--dtype", "f64", "--steps", "60", "--probes", "8", "--seed", "5"]);
+    assert_eq!(report.parameters, shape.parameters());
+    assert_eq!(report.tokens, Some(targets(&examples) as u64));
+    let (loss, gradients) = oracle.graph(false);
+    let gradient_norm = gradients.iter().map(|g| g.square().sum(None).double_value(&[])).sum::<f64>().sqrt();
+    let loss = loss.double_value(&[]);
+    assert_close(report.loss, loss, 1e-13 * loss, "the loss");
+    assert_close(report.gradient_norm, gradient_norm, 1e-12 * gradient_norm, "the gradient's norm");
+    assert_close(report.lambda_max.value, max, 1e-5 * max, "λ_max");
+    assert_close(report.lambda_min.value, min, 1e-5 * -min, "λ_min");
+    for (found, exact) in [(report.lambda_max, max), (report.lambda_min, min)] {
+        assert_close(found.value, exact, found.residual, "within the residual");
+    }
+    let trace = dense.trace().double_value(&[]);
+    assert_close(report.trace.mean, trace, 3.0 * report.trace.standard_error.unwrap(), "the trace");
+    let frobenius = dense.square().sum(None).double_value(&[]).sqrt();
+    let found = report.frobenius_norm;
+    assert_close(found.mean, frobenius, 3.0 * found.standard_error.unwrap(), "‖H‖_F");
+    assert!(found.standard_error.unwrap() < 0.2 * frobenius, "an error that says something: {found:?}");
+}
+
+#[test]
+fn more_steps_than_parameters_are_cut_to_all_of_them_with_a_note() {
+    let shape =
+        Shape { vocabulary: 11, hidden: 4, inner: 6, heads: 1, key_value_heads: 1, ..Shape::small(1) };
+    let examples = [Example::new(&tokens(1, 14, shape.vocabulary), None)];
+    let exact = eigenvalues(&ClosureHost::new(shape.model(&examples), Kind::Double).dense_hessian());
+    let norm = magnitude(&exact);
+
+    let case = Case::new(&shape, &lines(&examples));
+    let output = case.command(&["--dtype", "f64", "--steps", "5000", "--probes", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let note = format!("--steps 5000 is more than the model's {} parameters", shape.parameters());
+    assert!(text(&output.stderr).contains(&note), "{}", text(&output.stderr));
+    let report = common::read_report(&case.path("report.json"));
+    let run = &report.probes[0];
+    assert!(run.alpha.len() as u64 <= shape.parameters());
+    assert!(run.alpha.len() > 60, "only {} steps", run.alpha.len());
+    for (&node, &weight) in run.nodes.iter().zip(&run.weights).filter(|(_, weight)| **weight > 1e-10) {
+        let off = distance(node, &exact);
+        assert!(off <= 1e-5 * norm, "no eigenvalue at {node} (weight {weight:e}): {off:e} off");
+    }
+    for &value in exact.iter().filter(|value| value.abs() > 1e-3 * norm) {
+        let off = distance(value, &run.nodes);
+        assert!(off <= 1e-5 * norm, "the eigenvalue {value} is not found: {off:e} off");
+    }
+    assert_close(report.lambda_max.value, exact[exact.len() - 1], 1e-5 * norm, "λ_max");
+    assert_close(report.lambda_min.value, exact[0], 1e-5 * norm, "λ_min");
+    // One probe vector gives no error, and says so.
+    assert_eq!(report.trace.standard_error, None);
+    assert!(text(&output.stdout).contains("one probe vector"), "{}", text(&output.stdout));
+}
+
+/// The extreme Ritz values after `steps` steps from a Gaussian start, of exact products and with the whole basis
+/// orthogonalised twice; and the larger of their residuals.
+fn long_lanczos(oracle: &ClosureHost, steps: usize) -> (f64, f64, f64) {
+    let n = oracle.flat().numel() as i64;
+    let start = common::models::Normal::new(99).tensor(&[n], 1.0);
+    let mut basis = vec![&start / start.norm()];
+    let (mut alpha, mut beta) = (Vec::new(), Vec::new());
+    for j in 0..steps {
+        let mut w = oracle.exact_product(&basis[j]);
+        alpha.push(w.dot(&basis[j]).double_value(&[]));
+        let q = Tensor::stack(&basis, 0);
+        for _ in 0..2 {
+            w -= q.tr().mv(&q.mv(&w));
+        }
+        beta.push(w.norm().double_value(&[]));
+        basis.push(w / beta[j]);
+    }
+    let mut t = DMatrix::zeros(steps, steps);
+    for j in 0..steps {
+        t[(j, j)] = alpha[j];
+        if j + 1 < steps {
+            (t[(j, j + 1)], t[(j + 1, j)]) = (beta[j], beta[j]);
+        }
+    }
+    let eigen = SymmetricEigen::new(t);
+    let residual = |index: usize| (beta[steps - 1] * eigen.eigenvectors[(steps - 1, index)]).abs();
+    let (low, high) = (eigen.eigenvalues.argmin().0, eigen.eigenvalues.argmax().0);
+    (eigen.eigenvalues[low], eigen.eigenvalues[high], residual(low).max(residual(high)))
+}
+
+#[test]
+fn extremes_of_a_larger_model_are_those_of_a_long_run_with_exact_products() {
+    let shape = Shape {
+        vocabulary: 512,
+        hidden: 128,
+        inner: 384,
+        layers: 4,
+        heads: 4,
+        key_value_heads: 2,
+        tied: true,
+        std: 0.05,
+        head_std: 0.05,
+        ..Shape::small(7)
+    };
+    assert!(shape.parameters() > 800_000);
+    let examples =
+        [Example::new(&tokens(1, 9, shape.vocabulary), None), Example::new(&tokens(2, 7, 512), None)];
+    let oracle = ClosureHost::new(shape.model(&examples), Kind::Double);
+    let (min, max, residual) = long_lanczos(&oracle, 56);
+    assert!(residual < 1e-7 * max.max(-min), "the reference has converged: {residual:e} of {max}, {min}");
+
+    let case = Case::new(&shape, &lines(&examples));
+    let report = case.report(&["--dtype", "f64", "--steps", "56", "--probes", "1", "--ranks", "2"]);
+    assert_eq!((report.parameters, report.world_size), (shape.parameters(), 2));
+    assert_close(report.lambda_max.value, max, 1e-5 * max, "λ_max");
+    assert_close(report.lambda_min.value, min, 1e-5 * -min, "λ_min");
+}
+
+#[test]
+fn the_loss_is_the_mean_over_all_counted_targets_of_the_file() {
+    let shape = Shape { tied: true, layers: 2, ..Shape::small(3) };
+    let v = shape.vocabulary;
+    let half: Vec<i64> =
+        tokens(1, 12, v).into_iter().enumerate().map(|(i, t)| if i < 7 { -100 } else { t }).collect();
+    let examples = [
+        Example::new(&tokens(1, 12, v), Some(&half)),
+        Example::new(&tokens(2, 17, v), None),
+        Example::new(&tokens(3, 1, v), None),
+        Example::new(&tokens(4, 2, v), Some(&[5, 7])),
+        Example::new(&tokens(5, 8, v), Some(&[-100; 8])),
+        // Only the first label is one, and it is nobody's target.
+        Example::new(&tokens(6, 3, v), Some(&[1, -100, -100])),
+        Example::new(&tokens(7, 5, v), Some(&[-100, 3, -100, -100, 0])),
+    ];
+    assert_eq!(targets(&examples), 5 + 16 + 1 + 2);
+    let oracle = ClosureHost::new(shape.model(&examples), Kind::Double);
+    let expected = oracle.graph(false).0.double_value(&[]);
+
+    let mut all = lines(&examples);
+    all.insert(2, String::new());
+    all.push("   \r".into());
+    let case = Case::new(&shape, &all);
+    for ranks in ["1", "2"] {
+        let report = case.report(&["--dtype", "f64", "--steps", "2", "--probes", "1", "--ranks", ranks]);
+        assert_eq!(report.tokens, Some(24));
+        assert_close(report.loss, expected, 1e-13 * expected, "the loss");
+    }
+    // f32 is another evaluation of the same.
+    let report = case.report(&["--steps", "2", "--probes", "1"]);
+    assert_close(report.loss, expected, 1e-5 * expected, "the loss in f32");
+    assert_ne!(report.loss, expected);
+}
+
+#[test]
+fn the_flags_reach_the_probe_and_the_log() {
+    let shape = Shape::small(2);
+    let case = Case::new(&shape, &lines(&[Example::new(&tokens(1, 9, shape.vocabulary), None)]));
+    let logdir = case.path("log");
+    let mut command = case.command(&["--dtype", "f64", "--steps", "5", "--probes", "3", "--seed", "17"]);
+    command.args(["--difference", "central", "--step-size", "absolute=1e-4", "--reorthogonalize", "3"]);
+    command.args(["--threads", "1", "--logdir"]).arg(&logdir);
+    let report = case.report_of(command);
+    assert_eq!(report.seed, 17);
+    assert_eq!(report.probes.iter().map(|probe| probe.alpha.len()).collect::<Vec<_>>(), [5, 5, 5]);
+    assert_eq!((report.hvp.central, report.hvp.forward), (15, 0));
+    assert_eq!((report.hvp.step_min, report.hvp.step_max), (1e-4, 1e-4));
+    assert_eq!(report.cost.basis_bytes, 3 * 8 * shape.parameters());
+
+    let logged = std::fs::read_to_string(logdir.join("snapshots.jsonl")).unwrap();
+    let snapshot = logged.lines().find(|line| line.contains("\"record\":\"snapshot\"")).unwrap();
+    assert_eq!(serde_json::from_str::<hessian_probe::Snapshot>(snapshot).unwrap(), report);
+    let events = std::fs::read_dir(&logdir).unwrap().filter_map(Result::ok);
+    assert!(events.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("tfevents")));
+
+    // Shown from either file.
+    for file in [case.path("report.json"), logdir.join("snapshots.jsonl")] {
+        let shown = common::program().arg("show").arg(&file).output().unwrap();
+        assert!(shown.status.success(), "{}", text(&shown.stderr));
+        let table = text(&shown.stdout);
+        assert!(table.contains("λ_max") && table.contains(&format!("{}", shape.parameters())), "{table}");
+    }
+    let shown = common::program().arg("show").arg(case.path("data.jsonl")).output().unwrap();
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(text(&shown.stderr).contains("neither a report"), "{}", text(&shown.stderr));
+}
