@@ -97,7 +97,8 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
     says(&change_config("num_hidden_layers", json!(2)), &["`model.layers.1.", "missing"]);
     says(&change_config("num_attention_heads", json!("two")), &["config.json", "`num_attention_heads`"]);
 
-    let change_weights = |change: &dyn Fn(&mut Vec<(String, tch::Tensor)>)| {
+    type Weights = Vec<(String, tch::Tensor)>;
+    let change_weights = |change: &dyn Fn(&mut Weights)| {
         let (case, model) = fresh();
         let mut weights = shape.weights();
         change(&mut weights);
