@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Limits beyond which a probe that is due is skipped, with the reason in the log.
+/// Limits beyond which a probe that is due is skipped, with the reason in the log. They hold for `[track]`, too, on
+/// its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetConfig {

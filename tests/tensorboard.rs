@@ -8,6 +8,7 @@ use hessian_probe::Snapshot;
 use hessian_probe::config::{LogConfig, ProbeConfig};
 use hessian_probe::log::tensorboard::SymlogAxis;
 use hessian_probe::log::{JSONL_FILE, LogWriter, Record, Session, Skipped, drop_orphans, read_jsonl};
+use hessian_probe::tracking::Tracked;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -117,6 +118,15 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/step_max", s.hvp.step_max);
     put("probe/forward_products", s.hvp.forward as f64);
     put("probe/central_products", s.hvp.central as f64);
+    put("probe/fourth_order_products", s.hvp.central4 as f64);
+    put("probe/exact_products", s.hvp.exact as f64);
+    if let Some(asymmetry) = s.hvp.asymmetry {
+        put("probe/asymmetry", asymmetry);
+    }
+    if let Some(defect) = s.probes.iter().filter_map(|p| p.orthogonality_defect).reduce(f64::max) {
+        put("probe/orthogonality_defect", defect);
+    }
+    put("probe/warnings", s.warnings.len() as f64);
     put("probe/redone", s.hvp.redone as f64);
     put("probe/gradient_noise", s.hvp.gradient_noise);
     if let Some(repeats) = s.hvp.gradient_repeats {
@@ -220,16 +230,34 @@ fn tensorboard_reads_every_record_and_every_value() {
     blocks.blocks[1].trace.standard_error = None;
     blocks.blocks[1].lambda_max = None;
     odd.block_diagonal = Some(blocks);
-    let records =
-        [session(0), with_blocks(0), snapshot(10), skipped(20), Record::Snapshot(Box::new(odd)), skipped(40)];
+    let tracked = Record::Tracked(Tracked {
+        step: 35,
+        unix_time: 1_750_000_035.5,
+        loss: 2.5,
+        gradient_norm: 1.25,
+        lambda_max: snapshots(&[snapshot(10)]).next().unwrap().lambda_max,
+        overlap: None,
+        gradient_overlap: Some(0.125),
+        gradients: 5,
+        seconds: 0.5,
+    });
+    let records = [
+        session(0),
+        with_blocks(0),
+        snapshot(10),
+        skipped(20),
+        Record::Snapshot(Box::new(odd)),
+        tracked,
+        skipped(40),
+    ];
     write(dir.path(), &records);
 
     let read = read_events(dir.path());
     let [file] = &read["files"].as_array().unwrap()[..] else { panic!("{:?}", read["files"]) };
     let events = file["events"].as_array().unwrap();
     // The file's version, two for the session, one for each record after it.
-    assert_eq!((file["records"].as_u64(), file["torn"].as_bool()), (Some(8), Some(false)));
-    assert_eq!(events.len(), 8);
+    assert_eq!((file["records"].as_u64(), file["torn"].as_bool()), (Some(9), Some(false)));
+    assert_eq!(events.len(), 9);
     assert_eq!(events[0]["file_version"], "brain.Event:2");
     assert_eq!((&events[1]["status"], events[1]["step"].as_u64()), (&"START".into(), Some(0)));
     for (event, record) in events[3..].iter().zip(&records[1..]) {
@@ -240,6 +268,18 @@ fn tensorboard_reads_every_record_and_every_value() {
                 assert_eq!(event["wall_time"], snapshot.unix_time);
                 assert_scalars(values, snapshot);
                 assert_eq!(values.len(), expected_scalars(snapshot).len() + 2, "and two histograms");
+            }
+            Record::Tracked(tracked) => {
+                assert_eq!(
+                    (&event["step"], &event["wall_time"]),
+                    (&tracked.step.into(), &tracked.unix_time.into())
+                );
+                let read = |tag: &str| value(values, tag)["value"].as_f64().map(bits);
+                assert_eq!(read("track/lambda_max"), Some(bits(tracked.lambda_max.value)));
+                assert_eq!(read("track/lambda_max_residual"), Some(bits(tracked.lambda_max.residual)));
+                assert_eq!(read("track/gradient_overlap"), Some(bits(0.125)));
+                assert_eq!((read("track/loss"), read("track/seconds")), (Some(bits(2.5)), Some(bits(0.5))));
+                assert_eq!(values.len(), 5, "an overlap that is not known is not written");
             }
             Record::Skipped(skipped) => {
                 assert_eq!(event["step"], skipped.step);

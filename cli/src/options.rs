@@ -1,6 +1,7 @@
 //! From the command line to the library's configuration.
 
 use crate::arguments::{Blocks, Precision, SpectrumArguments};
+use hessian_probe::blocks::{BlocksConfig, By};
 use hessian_probe::config::{HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::{OnError, ProbeConfig};
 use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig};
@@ -10,20 +11,19 @@ pub fn evaluation(arguments: &SpectrumArguments) -> Result<EvaluationConfig, Str
     let dtype = match arguments.dtype {
         Precision::F32 => Dtype::F32,
         Precision::F64 => Dtype::F64,
-        Precision::Bf16 => {
-            return Err("--dtype bf16: evaluation in bf16 is not there yet; f32 and f64 are".into());
-        }
+        Precision::Bf16 => Dtype::Bf16,
     };
     Ok(EvaluationConfig { dtype, attention: Attention::Sdpa, micro_batch_tokens: None })
 }
 
 /// The probe of a model with `parameters` parameters.
 pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConfig, String> {
-    if arguments.blocks != Blocks::None {
-        return Err(
-            "--blocks: comparison with the block-diagonal part is not there yet; only `none` is".into()
-        );
-    }
+    let by = match arguments.blocks {
+        Blocks::None => By::None,
+        Blocks::Layer => By::Layer,
+        Blocks::Tensor => By::Tensor,
+    };
+    let blocks = BlocksConfig { by, ..BlocksConfig::default() };
     let log = match &arguments.logdir {
         Some(dir) => LogConfig { dir: dir.clone(), ..LogConfig::default() },
         None => LogConfig { tensorboard: false, jsonl: false, ..LogConfig::default() },
@@ -40,7 +40,7 @@ pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConf
         step_size: arguments.step_size,
         ..HvpConfig::default()
     };
-    Ok(ProbeConfig { on_error: OnError::Stop, slq, hvp, log, ..ProbeConfig::default() })
+    Ok(ProbeConfig { on_error: OnError::Stop, slq, hvp, blocks, log, ..ProbeConfig::default() })
 }
 
 /// As many as asked for and as there can be: a Krylov space has at most n dimensions.

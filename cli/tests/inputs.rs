@@ -65,7 +65,7 @@ fn with_several_ranks_one_says_it_and_none_waits() {
     fs::write(case.path("model/model.safetensors"), [0; 40]).unwrap();
     says(&case.error(&["--ranks", "2"]), &["model.safetensors", "not a whole safetensors file"]);
     fs::remove_dir_all(case.path("model")).unwrap();
-    says(&case.error(&["--ranks", "2"]), &["config.json", "No such file"]);
+    says(&case.error(&["--ranks", "2"]), &["/model", "No such file"]);
     // Three starts; far less than any timeout of the group.
     assert!(started.elapsed() < Duration::from_secs(45), "{:?}", started.elapsed());
 }
@@ -97,7 +97,8 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
     says(&change_config("num_hidden_layers", json!(2)), &["`model.layers.1.", "missing"]);
     says(&change_config("num_attention_heads", json!("two")), &["config.json", "`num_attention_heads`"]);
 
-    let change_weights = |change: &dyn Fn(&mut Vec<(String, tch::Tensor)>)| {
+    type Weights = Vec<(String, tch::Tensor)>;
+    let change_weights = |change: &dyn Fn(&mut Weights)| {
         let (case, model) = fresh();
         let mut weights = shape.weights();
         change(&mut weights);
@@ -161,7 +162,7 @@ fn flags_that_cannot_be_honoured_are_named_before_anything_is_read() {
     let mut command = case.command(&[]);
     command.arg("--logdir").arg("/proc/nowhere");
     let message = text(&command.output().unwrap().stderr);
-    assert!(message.contains("config.json"), "the model is missing, too: {message}");
+    assert!(message.contains("/model: No such file"), "the model is missing, too: {message}");
 }
 
 #[test]

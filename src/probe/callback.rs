@@ -35,7 +35,8 @@ impl Callback for HessianProbe {
         if due {
             self.scheduled(step, host)
         } else if tracked {
-            let taken = self.track(step, host).map(drop);
+            let taken = self.tracking_keeps_to_budget(step, host);
+            let taken = taken.and_then(|()| self.track(step, host).map(drop));
             self.settle(step, taken)
         } else {
             Ok(Control::Continue)

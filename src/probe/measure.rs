@@ -22,6 +22,7 @@ impl HessianProbe {
             let Self { config, learned, interrupter, .. } = probe;
             tracking::track(host, layout, config, learned, interrupter, step)
         })?;
+        self.track_overhead.record(tracked.seconds);
         self.record(Record::Tracked(tracked.clone()));
         ::log::debug!(
             target: "hessian_probe",

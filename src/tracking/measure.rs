@@ -84,6 +84,14 @@ pub(crate) fn track(
     })
 }
 
+/// The bytes that it takes on this rank: θ₀, live gradients, g(θ₀), the kept vector, one of work and the basis.
+pub(crate) fn bytes(host: &dyn Host, layout: &Layout, config: &ProbeConfig) -> u64 {
+    let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
+    let live: u64 = host.live_gradients().iter().map(size).sum();
+    parameters + live + (3 + config.track.products as u64) * layout.vector_bytes()
+}
+
 /// A basis with the start vector, a random vector, and a vector of work.
 fn prepare(
     layout: &Layout,

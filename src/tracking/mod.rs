@@ -9,5 +9,5 @@ mod measure;
 mod record;
 
 pub use config::TrackConfig;
-pub(crate) use measure::track;
+pub(crate) use measure::{bytes, track};
 pub use record::Tracked;

@@ -80,6 +80,31 @@ fn a_rank_killed_in_a_probe_is_named_by_the_survivors_who_restore_their_paramete
     assert!(statuses[0].success() && statuses[2].success(), "{}", show(&outcome));
 }
 
+/// The survivors wait in the first all_gather of a training step for a rank that dies instead of joining.
+#[test]
+fn a_rank_killed_in_a_gather_of_training_is_named_by_the_survivors() {
+    let _lock = generator_lock();
+    if is_launched() {
+        let mut trainer = trainer();
+        if trainer.group().rank() == 1 {
+            std::thread::sleep(PATIENCE / 5);
+            // SAFETY: ends this process, while the others are in the gather.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+        let parameters = state(&trainer).0;
+        let (rank, started) = (trainer.group().rank(), Instant::now());
+        let text = trainer.step().unwrap_err().to_string();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        assert!(text.contains(&format!("rank {rank}:")) && text.contains("rank 1"), "{text}");
+        assert!(parameters == state(&trainer).0, "a step that failed changes nothing");
+        return;
+    }
+    let outcome = launch("faults::a_rank_killed_in_a_gather_of_training_is_named_by_the_survivors");
+    let statuses = outcome.statuses();
+    assert_eq!(statuses[1].signal(), Some(libc::SIGKILL), "{}", show(&outcome));
+    assert!(statuses[0].success() && statuses[2].success(), "{}", show(&outcome));
+}
+
 #[test]
 fn a_rank_that_stalls_in_a_probe_is_an_error_at_the_timeout() {
     let _lock = generator_lock();

@@ -29,7 +29,7 @@ fn a_probe_that_was_cut_off_goes_on_on_another_number_of_ranks() {
         trainer.probe_on_validation(6).unwrap();
         if world_size > 1 {
             // The last rank gives up; the others hear of it.
-            let cut = if world_size == 2 { 18 } else { 7 };
+            let cut = if world_size == 2 { 22 } else { 7 };
             let mut host =
                 Faulty::new(&mut trainer, |call, _| if call == cut { Err("the end".into()) } else { Ok(()) });
             assert!(probe(true, "logs").probe(0, &mut host).is_err());

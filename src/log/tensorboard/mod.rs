@@ -47,8 +47,12 @@
 //! | `probe/rounding_worst` | direction error from rounding the perturbed parameters | 1 |
 //! | `probe/step_min`, `probe/step_max` | finite-difference steps h used | parameter |
 //! | `probe/forward_products`, `probe/central_products` | products by each formula | products |
+//! | `probe/fourth_order_products`, `probe/exact_products` | products by each of these | products |
 //! | `probe/redone` | products computed again with a better step | products |
 //! | `probe/gradient_noise` | norm of the noise of one gradient | loss / parameter |
+//! | `probe/asymmetry` | abs(uᵀHv − vᵀHu) / (‖Hu‖‖v‖) of two random vectors | 1 |
+//! | `probe/orthogonality_defect` | max abs(QᵀQ − I) of the Lanczos vectors, the worst run | 1 |
+//! | `probe/warnings` | warnings in the snapshot: above 0, read them before any number | warnings |
 //! | `probe/gradient_repeats` | 1: two gradients at the same parameters had the same bits; 0: not | 1 |
 //! | `probe/exhausted` | Lanczos runs that ended in an invariant space, whose T is exact | runs |
 //! | `probe/tokens` | targets that the probe loss is a mean over | targets |
@@ -57,6 +61,10 @@
 //! | `probe/gradients`, `probe/calibration_gradients` | gradients computed; of these, to measure noise | gradients |
 //! | `probe/all_reduces`, `probe/reduced_values` | all_reduces of the probe itself; values in them | calls; f64 |
 //! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |
+//! | `track/lambda_max`, `track/lambda_max_residual` | largest Ritz value between probes; its residual | loss / parameter² |
+//! | `track/overlap` | abs⟨y, y′⟩ of successive top vectors | 1 |
+//! | `track/gradient_overlap` | abs⟨y, ∇L⟩ / ‖∇L‖ | 1 |
+//! | `track/loss`, `track/seconds` | probe loss; wall time of tracking | loss; s |
 //!
 //! With `[blocks]`, where BLOCK is the name of each block in turn; errors are under `blocks_error/…`, bands of the
 //! first five under `blocks_band/…/lower` and `…/upper`:

@@ -17,7 +17,8 @@ use clap::{Parser, ValueEnum};
 use hessian_probe::Host;
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{
-    Attention, Corpus, CorpusConfig, Dtype, LearningRate, LlamaConfig, MixedPrecision, Trainer, TrainerConfig,
+    Attention, AttentionBias, Corpus, CorpusConfig, Dtype, LearningRate, LlamaConfig, MixedPrecision,
+    RopeScaling, Trainer, TrainerConfig,
 };
 use std::error::Error;
 use std::path::PathBuf;
@@ -161,6 +162,11 @@ fn training(arguments: &Arguments) -> TrainerConfig {
         dropout: 0.0,
         // Double backward needs it.
         attention: Attention::Plain,
+        head_dim: None,
+        attention_bias: AttentionBias::None,
+        mlp_bias: false,
+        qk_norm: false,
+        rope_scaling: RopeScaling::Default,
     };
     let mut config = TrainerConfig::new(model, 8, 128);
     config.optimizer.lr = 3e-3;

@@ -194,7 +194,8 @@ impl Trainer {
         let trainer = Self::without_parameters(configure(opened.config().clone()), group, source)?;
         // `configure` may have made it another model.
         let read = opened.check_model(trainer.engine().model());
-        let read = read.and_then(|()| opened.read_into(trainer.engine().parameters(), trainer.group().rank()));
+        let read =
+            read.and_then(|()| opened.read_into(trainer.engine().parameters(), trainer.group().rank()));
         agree(trainer.group(), "reading a model", read)?;
         Ok(trainer)
     }

@@ -2,8 +2,8 @@
 
 use super::config::LlamaConfig;
 use super::layer::{project, rms_norm};
-use crate::precision::{cast, wider};
 use super::layer_parameters::Projection;
+use crate::precision::{cast, wider};
 use tch::{Kind, Reduction, TchError, Tensor};
 
 /// The label of a position that is not counted.
