@@ -251,7 +251,15 @@ fn what_is_missing_cut_off_or_of_another_model_is_an_error_that_says_so() {
     let config = |change: fn(&mut Value)| {
         error_after(&single, |directory| edit(directory.join("config.json"), change))
     };
-    assert_says(config(|json| json["attention_bias"] = json!(true)), &["config.json: `attention_bias`"]);
+    assert_says(config(|json| json["attention_dropout"] = json!(0.1)), &["config.json: `attention_dropout`"]);
+    assert_says(
+        config(|json| json["attention_bias"] = json!(true)),
+        &["`model.layers.0.self_attn.q_proj.bias` is missing"],
+    );
+    assert_says(
+        config(|json| json["num_hidden_layers"] = json!(1_u64 << 40)),
+        &["too few for the 1099511627776 layers"],
+    );
     assert_says(config(|json| json["intermediate_size"] = json!(28)), &["gate_proj", "[27, 10]", "[28, 10]"]);
     assert_says(config(|json| json["num_hidden_layers"] = json!(3)), &["`model.layers.2.", "is missing"]);
     assert_says(config(|json| json["num_hidden_layers"] = json!(1)), &["`model.layers.1.", "is not one of"]);
