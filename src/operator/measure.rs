@@ -96,9 +96,12 @@ impl FiniteDifference<'_, '_> {
             Some(minus) => difference::central(self.layout, w, &minus, self.origin.tensor(), v, with_even),
             None => Ok([0.0; 4]),
         };
-        let local = local
-            .map(|[odd, even, along, even_along]| vec![moved[0], moved[1], odd, even, along, even_along]);
-        let reduced = self.sum(during, 6, local)?;
+        // Five values a product; the sixth only where it is asked for.
+        let len = if with_even { 6 } else { 5 };
+        let local = local.map(|[odd, even, along, even_along]| {
+            [moved[0], moved[1], odd, even, along, even_along][..len].to_vec()
+        });
+        let reduced = self.sum(during, len, local)?;
         // Δ = θ₋ − θ₊ points backwards and is two steps long.
         let realised = -reduced[0] / 2.0;
         let length = reduced[1].sqrt() / 2.0;
@@ -108,7 +111,7 @@ impl FiniteDifference<'_, '_> {
             scale: 0.5 / realised,
             odd: reduced[2].sqrt() / 2.0,
             even: Some(reduced[3].sqrt()),
-            even_along: reduced[5],
+            even_along: reduced.get(5).copied().unwrap_or(0.0),
             truncation: 0.0,
             alpha: reduced[4] / (2.0 * realised),
             rounding: off_axis(length, realised),
