@@ -148,8 +148,9 @@ fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 /// σ for `nodes` nodes between two positions; a spectrum of one value gets one that it can be seen at.
 fn width(low: f64, high: f64, nodes: usize) -> f64 {
     let range = high - low;
-    if range > 0.0 && nodes > 1 {
-        range / ((nodes - 1) as f64 * (8.0 * KAPPA.ln()).sqrt())
+    if range > 0.0 {
+        // Probes of one node each may still differ.
+        range / ((nodes.max(2) - 1) as f64 * (8.0 * KAPPA.ln()).sqrt())
     } else if high != 0.0 {
         1e-3 * high.abs()
     } else {
