@@ -62,6 +62,23 @@ fn a_probe_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
     assert_eq!(undisturbed.state_dict()["last_probed"], resumed.state_dict()["last_probed"]);
 }
 
+/// Not even in what was learned of the gradient: the next probe finds the bits that it would have found anyway.
+#[test]
+fn a_probe_that_failed_leaves_no_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    let slq = "[slq]\nsteps = 6\nprobes = 2";
+    let [mut calm, mut troubled] = ["calm", "troubled"].map(|name| probe(&directory.path().join(name), slq));
+    let mut host = host();
+    for probe in [&mut calm, &mut troubled] {
+        probe.probe(0, &mut host).unwrap();
+    }
+    for at in [1, 3, 7, 9] {
+        assert!(troubled.probe(1, &mut ends_at(at)).is_err(), "gradient {at}");
+    }
+    let [a, b] = [&mut calm, &mut troubled].map(|probe| probe.probe(2, &mut host).unwrap().clone());
+    assert_eq!((a.probes, a.hvp), (b.probes, b.hvp));
+}
+
 /// The vector that tracking starts from travels with the checkpoint.
 #[test]
 fn tracking_goes_on_from_its_checkpoint() {
@@ -236,7 +253,9 @@ fn a_probe_that_was_cut_off_goes_on_and_finds_the_same_t() {
         let mut whole = probe(&directory.path().join("whole"), &slq);
         let expected = whole.probe(5, &mut host()).unwrap().clone();
         // In the first run, between runs, in the second; and cut off more than once.
-        for cuts in [vec![20], vec![24], vec![31], vec![18, 9, 6]] {
+        let products = expected.cost.calibration_gradients + 1;
+        for cuts in [vec![products + 12], vec![products + 16], vec![products + 23], vec![products + 10, 9, 6]]
+        {
             let logs = directory.path().join(format!("{cuts:?}"));
             let toml = format!("{slq}[resume]\nevery = 2");
             for &cut in &cuts {

@@ -111,6 +111,10 @@ impl Operator for Marked<'_, '_> {
     fn defer(&mut self, during: &'static str, local: std::result::Result<(), TchError>) {
         self.inner.defer(during, local);
     }
+
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
 }
 
 pub fn measure(case: &Case) -> Result<Traffic> {
@@ -136,8 +140,7 @@ fn run(
 ) -> Result<Vec<Step>> {
     let mut basis = Basis::new(layout, reorthogonalize, case.steps)?;
     let start = basis.next_row()?;
-    let scale = (layout.parameters() as f64).sqrt().recip();
-    RandomProbe::new(0, 0, Distribution::Rademacher).write(layout, scale, &start)?;
+    RandomProbe::new(0, 0, Distribution::Rademacher).write_scaled(layout, &start)?;
     basis.commit()?;
     let mut w = ShardedVector::zeros(layout)?.tensor().shallow_clone();
     let config = HvpConfig::default();

@@ -2,18 +2,18 @@
 //! ranks, and watches its Hessian. `cargo xtask demo` runs it; under torchrun it takes the ranks from there.
 
 mod display;
+mod session;
 mod text;
 
 use clap::Parser;
 use display::Display;
-use hessian_probe::{HessianProbe, ProbeConfig};
-use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
+use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{
     Attention, Corpus, CorpusConfig, LearningRate, LlamaConfig, Trainer, TrainerConfig,
 };
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use text::sources_of_dependencies;
 
 /// How long a rank waits for another.
@@ -41,32 +41,19 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    if is_launched() {
-        return train(&arguments);
-    }
-    Ok(Launcher::new(arguments.ranks).output(Output::Inherited).run()?.into_result()?)
+    session::on_ranks(arguments.ranks, || train(&arguments))
 }
 
 /// One rank.
 fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let group = ProcessGroup::from_env(TIMEOUT)?;
     let display = Display::new(group.rank(), arguments.steps);
-
-    let mut config = ProbeConfig::from_toml(&arguments.probe)?;
-    if let Some(directory) = &arguments.logdir {
-        config.log.dir.clone_from(directory);
-    }
-    let mut probe = HessianProbe::new(config)?;
-
+    let mut probe = session::probe(&arguments.probe, arguments.logdir.as_ref())?;
     let corpus =
         Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(sources_of_dependencies, Ok)?))?;
     let mut trainer = Trainer::new(training(arguments.steps), group, corpus)?;
     trainer.probe_on_validation(8)?;
-    display.model(&trainer);
-
-    let started = Instant::now();
-    trainer.run(arguments.steps, &mut [&mut probe], |report| display.step(report))?;
-    display.end(probe.config(), started.elapsed())
+    session::watch(&mut trainer, &mut probe, &display, arguments.steps)
 }
 
 fn training(steps: u64) -> TrainerConfig {

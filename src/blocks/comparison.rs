@@ -2,7 +2,8 @@
 
 use super::direction::{Direction, clear};
 use super::sums::Blocks;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::krylov::lanczos::agree;
 use crate::krylov::{Operator, Product};
 use crate::sharded::layout::Layout;
 use crate::sharded::vector::ShardedVector;
@@ -63,7 +64,7 @@ impl<'a> Comparer<'a> {
             let drawn = if exact { None } else { Some(zeros()?) };
             Ok((Blocks::new(layout, count, block_of)?, zeros()?, zeros()?, drawn))
         })();
-        let (blocks, q, y, drawn) = agree(operator, allocated)?;
+        let (blocks, q, y, drawn) = agree(operator, COMPARING, allocated)?;
         let memories = vec![Vec::new(); 1 + count];
         Ok(Self { operator, blocks, count, q, y, drawn, w, memories, hvps: 0 })
     }
@@ -241,17 +242,5 @@ impl<'a> Comparer<'a> {
             self.or_default(added);
         }
         Ok(error)
-    }
-}
-
-/// Lets all ranks know whether one of them failed.
-pub(super) fn agree<T>(operator: &mut dyn Operator, local: Result<T, TchError>) -> Result<T> {
-    match local {
-        Ok(value) => operator.sum(COMPARING, 0, Ok(Vec::new())).map(|_| value),
-        Err(error) => {
-            let shown = TchError::Shape(error.to_string());
-            operator.sum(COMPARING, 0, Err(error))?;
-            Err(Error::Torch { rank: operator.rank(), during: COMPARING, source: shown })
-        }
     }
 }

@@ -91,7 +91,7 @@ pub(crate) fn on_loan(
     let (products, redone) = (std::mem::replace(&mut operator.products, before.0), operator.redone);
     operator.redone = before.1;
     operator.limit_redone(None);
-    let products = report(&products, redone - before.1, operator.gradient_noise(), operator.calibration());
+    let products = report(&products, redone - before.1, operator.noise, operator.calibration());
     measured.map(|measured| BlockDiagonal { products, ..measured })
 }
 
@@ -172,7 +172,6 @@ pub fn block_diagonal(host: &mut dyn Host, config: &ProbeConfig) -> Result<Block
 /// The first Rademacher vector, along which the noise is measured, and a vector of work.
 fn start(layout: &Layout, seed: u64) -> Result<(Tensor, Tensor), TchError> {
     let [direction, w] = [ShardedVector::zeros(layout)?, ShardedVector::zeros(layout)?];
-    let scale = (layout.parameters() as f64).sqrt().recip();
-    RandomProbe::new(seed, 0, Distribution::Rademacher).write(layout, scale, direction.tensor())?;
+    RandomProbe::new(seed, 0, Distribution::Rademacher).write_scaled(layout, direction.tensor())?;
     Ok((direction.into_tensor(), w.into_tensor()))
 }

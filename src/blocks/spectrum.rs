@@ -1,10 +1,11 @@
 //! The spectrum of one diagonal block: quadrature on P_b H P_b, from P_b v.
 
-use super::comparison::{COMPARING, agree};
+use super::comparison::COMPARING;
 use super::direction::clear;
 use super::sums::Blocks;
 use crate::config::{Distribution, Reorthogonalize, SlqConfig};
 use crate::error::Result;
+use crate::krylov::lanczos::agree;
 use crate::krylov::{Basis, Lanczos, Operator, Product};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
@@ -99,7 +100,7 @@ pub(super) fn spectra(
     let whole = operator.layout();
     let allocated = Blocks::new(whole, layouts.len(), block_of)
         .and_then(|blocks| Ok((blocks, ShardedVector::zeros(whole)?.into_tensor())));
-    let (blocks, q) = agree(operator, allocated)?;
+    let (blocks, q) = agree(operator, COMPARING, allocated)?;
     let mut spectra = Vec::with_capacity(steps.len());
     for (block, (layout, &steps)) in layouts.iter().zip(steps).enumerate() {
         if steps == 0 {
@@ -109,7 +110,7 @@ pub(super) fn spectra(
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
         let reorthogonalize = slq.reorthogonalize;
         let started = start(layout, reorthogonalize, steps, slq.seed);
-        let (mut basis, mut in_block) = agree(operator, started)?;
+        let (mut basis, mut in_block) = agree(operator, COMPARING, started)?;
         let mut restricted =
             InBlock { inner: &mut *operator, layout, blocks: &blocks, block, q: &q, w: &mut *w };
         let lanczos = Lanczos { steps, reorthogonalize };
@@ -134,8 +135,7 @@ fn start(
 ) -> Result<(Basis, Tensor), TchError> {
     let mut basis = Basis::new(layout, reorthogonalize, steps)?;
     let row = basis.next_row()?;
-    let scale = (layout.parameters() as f64).sqrt().recip();
-    RandomProbe::new(seed, 0, Distribution::Rademacher).write(layout, scale, &row)?;
+    RandomProbe::new(seed, 0, Distribution::Rademacher).write_scaled(layout, &row)?;
     basis.commit()?;
     Ok((basis, ShardedVector::zeros(layout)?.into_tensor()))
 }

@@ -60,4 +60,12 @@ impl Operator for Deflated<'_> {
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
         self.inner.defer(during, local);
     }
+
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
+        self.inner.exchange_curvature(memory);
+    }
 }

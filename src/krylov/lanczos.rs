@@ -8,7 +8,7 @@
 //! fell below 1/√2 of itself (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30 (1976)): twice is enough.
 
 use crate::config::Reorthogonalize;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::krylov::basis::Basis;
 use crate::krylov::omega::{Omega, Step};
 use crate::sharded::layout::Layout;
@@ -63,15 +63,29 @@ pub trait Operator {
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>);
 
     /// This rank, for messages.
-    fn rank(&self) -> usize {
-        0
-    }
+    fn rank(&self) -> usize;
 
     /// Puts what is remembered of the curvature along the vectors of another series (for each, ‖Hq‖ and the
     /// parity ratio per unit of h) in the place of what is remembered of this one's, and the latter into `memory`.
     /// An operator whose products do not depend on earlier ones has nothing to exchange.
     fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
         let _ = memory;
+    }
+}
+
+/// Lets all ranks know whether one of them failed. Collective.
+pub(crate) fn agree<T>(
+    operator: &mut dyn Operator,
+    during: &'static str,
+    local: Result<T, TchError>,
+) -> Result<T> {
+    match local {
+        Ok(value) => operator.sum(during, 0, Ok(Vec::new())).map(|_| value),
+        Err(error) => {
+            let shown = TchError::Shape(error.to_string());
+            operator.sum(during, 0, Err(error))?;
+            Err(Error::Torch { rank: operator.rank(), during, source: shown })
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 //! - [`omega`]: estimates of the vectors' orthogonality, and when to reorthogonalise;
 //! - [`basis`]: the stored vectors, and orthogonalisation against them;
 //! - [`deflated`]: the operator with some directions taken out;
+//! - `ritz`: Ritz vectors from a run and its basis;
 //! - [`tridiagonal`]: eigenvalues of T and the rows of its eigenvector matrix that quadrature needs.
 
 pub mod basis;
 pub mod deflated;
 pub mod lanczos;
 pub mod omega;
+pub(crate) mod ritz;
 pub mod tridiagonal;
 
 pub use basis::Basis;

@@ -16,10 +16,9 @@ use crate::operator::ecnoise::{self, Estimate};
 use crate::operator::finite_difference::{FiniteDifference, Start};
 use crate::operator::measure::Measured;
 use crate::operator::step::{StepRange, ratio};
-use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::sums::{self, Sums};
-use crate::sharded::vector::{chunks, counted_ranges};
+use crate::sharded::vector::chunks;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
@@ -60,15 +59,6 @@ pub struct Calibration {
     pub deflated_curvature: Vec<(f64, f64)>,
     /// The same for the short runs that track the largest eigenvalue.
     pub tracked_curvature: Vec<(f64, f64)>,
-}
-
-impl Calibration {
-    /// Forgets what was learned of runs: after an error it may be out of order.
-    pub(crate) fn forget_runs(&mut self) {
-        self.curvature.clear();
-        self.deflated_curvature.clear();
-        self.tracked_curvature.clear();
-    }
 }
 
 /// What probes hand on to later ones.
@@ -212,15 +202,14 @@ impl FiniteDifference<'_, '_> {
 
     /// |uᵀHv − vᵀHu| / (‖Hu‖‖v‖), w being a multiple of Hu; v is drawn into `spare`.
     fn asymmetry(&mut self, u: &Tensor, spare: &Tensor, w: &mut Tensor, at_u: &Measured) -> Result<f64> {
-        let scale = (self.layout.parameters() as f64).sqrt().recip();
         let second = RandomProbe::new(SECOND_SEED, 0, Distribution::Rademacher);
-        let drawn = second.write(self.layout, scale, spare);
+        let drawn = second.write_scaled(self.layout, spare);
         self.defer(ASYMMETRY, drawn);
-        let local = product(self.layout, w, spare).map(|sum| vec![sum]);
+        let local = sums::inner_product(self.layout, w, spare).map(|sum| vec![sum]);
         let v_hu = self.sum(ASYMMETRY, 1, local)?[0] * at_u.scale;
         self.calibration_gradients += 2;
         let at_v = self.central(spare, self.range.first(), w, ASYMMETRY)?;
-        let local = product(self.layout, w, u).map(|sum| vec![sum]);
+        let local = sums::inner_product(self.layout, w, u).map(|sum| vec![sum]);
         let u_hv = self.sum(ASYMMETRY, 1, local)?[0] * at_v.scale;
         Ok(ratio((u_hv - v_hu).abs(), at_u.odd / at_u.realised))
     }
@@ -239,16 +228,6 @@ impl Samples {
     fn is_noise(&self) -> bool {
         self.evens.first().zip(self.evens.last()).is_some_and(|(first, last)| *last <= 3.0 * first)
     }
-}
-
-/// This rank's part of ⟨a, b⟩.
-fn product(layout: &Layout, a: &Tensor, b: &Tensor) -> Result<f64, TchError> {
-    let mut sums = Sums::<1>::new();
-    for (start, len) in counted_ranges(layout) {
-        let piece = |vector: &Tensor| vector.f_narrow(0, start, len)?.f_to_kind(Kind::Double);
-        sums.add(&piece(a)?.f_view([1, -1])?, &piece(b)?)?;
-    }
-    Ok(sums.finish()?[0])
 }
 
 /// The least noise to assume of a gradient of that norm, whose entries are rounded once at least.

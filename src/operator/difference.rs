@@ -4,7 +4,7 @@
 use crate::operator::guard::Guard;
 use crate::sharded::layout::Layout;
 use crate::sharded::sums::{Rows, Sums};
-use crate::sharded::vector::{chunks, number, wider};
+use crate::sharded::vector::{Chunk, chunks, number, wider};
 use tch::{Kind, TchError, Tensor};
 
 /// What a displacement of the parameters is measured from.
@@ -75,8 +75,7 @@ pub(crate) fn central(
     with_even: bool,
 ) -> Result<[f64; 4], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let rows = Rows::new(layout, 2)?;
-    let (mut odd_sums, mut even_sums) = (Sums::<2>::new(), Sums::<1>::new());
+    let (mut odd_sums, mut even_sums) = (NormAndAlong::new(layout)?, Sums::<1>::new());
     let mut even_along = Sums::<1>::new();
     for chunk in chunks(layout) {
         let (mut target, minus) = (chunk.of(w)?, chunk.of_shard(minus)?);
@@ -93,9 +92,8 @@ pub(crate) fn central(
                 let v = chunk.of(v)?.f_to_kind(Kind::Double)?;
                 even_along.add(&even.f_to_kind(Kind::Double)?.f_view([1, -1])?, &v)?;
             }
-            let rows = rows.fill(&[&odd, &chunk.of(v)?])?;
-            odd_sums.add(&rows, &rows.f_select(0, 0)?)?;
         }
+        odd_sums.add(&chunk, &odd, v)?;
         target.f_copy_(&odd)?;
     }
     let ([odd, along], [even]) = (odd_sums.finish()?, even_sums.finish()?);
@@ -113,9 +111,8 @@ pub(crate) fn outer_plus(
 ) -> Result<(), TchError> {
     let _no_grad = tch::no_grad_guard();
     for chunk in chunks(layout) {
-        let (mut target, plus, origin) = (chunk.of(w)?, chunk.of_shard(plus)?, chunk.of(origin)?);
-        let kind = common_kind(&[&plus, &origin]);
-        let outer = plus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
+        let mut target = chunk.of(w)?;
+        let outer = from_origin(&chunk, plus, origin)?;
         let _ = target.f_mul_(&number(8.0, &target)?)?.f_sub_(&outer)?;
     }
     Ok(())
@@ -130,16 +127,10 @@ pub(crate) fn outer_minus(
     v: &Tensor,
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
+    let mut sums = NormAndAlong::new(layout)?;
     for chunk in chunks(layout) {
-        let (minus, origin) = (chunk.of_shard(minus)?, chunk.of(origin)?);
-        let kind = common_kind(&[&minus, &origin]);
-        let outer = minus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
-        let target = chunk.of(w)?.f_add_(&outer)?;
-        if chunk.counted {
-            let rows = rows.fill(&[&target, &chunk.of(v)?])?;
-            sums.add(&rows, &rows.f_select(0, 0)?)?;
-        }
+        let target = chunk.of(w)?.f_add_(&from_origin(&chunk, minus, origin)?)?;
+        sums.add(&chunk, &target, v)?;
     }
     sums.finish()
 }
@@ -152,17 +143,15 @@ pub(crate) fn take(
     v: &Tensor,
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
+    let mut sums = NormAndAlong::new(layout)?;
     for chunk in chunks(layout) {
         let mut target = chunk.of(w)?;
         target.f_copy_(&chunk.of_shard(product)?)?;
-        if chunk.counted {
-            let rows = rows.fill(&[&target, &chunk.of(v)?])?;
-            sums.add(&rows, &rows.f_select(0, 0)?)?;
-        }
+        sums.add(&chunk, &target, v)?;
     }
     sums.finish()
 }
+
 /// w ← d = g₊ − g₀. Returns this rank's parts of ‖d‖² and ⟨d, v⟩.
 pub(crate) fn forward(
     layout: &Layout,
@@ -172,18 +161,45 @@ pub(crate) fn forward(
     v: &Tensor,
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
-    let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
+    let mut sums = NormAndAlong::new(layout)?;
     for chunk in chunks(layout) {
-        let (plus, origin) = (chunk.of_shard(plus)?, chunk.of(origin)?);
-        let kind = common_kind(&[&plus, &origin]);
-        let difference = plus.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)?;
-        if chunk.counted {
-            let rows = rows.fill(&[&difference, &chunk.of(v)?])?;
-            sums.add(&rows, &rows.f_select(0, 0)?)?;
-        }
+        let difference = from_origin(&chunk, plus, origin)?;
+        sums.add(&chunk, &difference, v)?;
         chunk.of(w)?.f_copy_(&difference)?;
     }
     sums.finish()
+}
+
+/// A piece of a gradient minus g₀.
+fn from_origin(chunk: &Chunk, gradient: &[Tensor], origin: &Tensor) -> Result<Tensor, TchError> {
+    let (gradient, origin) = (chunk.of_shard(gradient)?, chunk.of(origin)?);
+    let kind = common_kind(&[&gradient, &origin]);
+    gradient.f_to_kind(kind)?.f_sub(&origin.f_to_kind(kind)?)
+}
+
+/// This rank's parts of ‖x‖² and ⟨x, v⟩, collected piece by piece.
+struct NormAndAlong {
+    rows: Rows,
+    sums: Sums<2>,
+}
+
+impl NormAndAlong {
+    fn new(layout: &Layout) -> Result<Self, TchError> {
+        Ok(Self { rows: Rows::new(layout, 2)?, sums: Sums::new() })
+    }
+
+    /// Adds a piece of x, where it is counted.
+    fn add(&mut self, chunk: &Chunk, x: &Tensor, v: &Tensor) -> Result<(), TchError> {
+        if chunk.counted {
+            let rows = self.rows.fill(&[x, &chunk.of(v)?])?;
+            self.sums.add(&rows, &rows.f_select(0, 0)?)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<[f64; 2], TchError> {
+        self.sums.finish()
+    }
 }
 
 /// The type in which differences of nearby numbers are taken: their own where it is one. That is exact

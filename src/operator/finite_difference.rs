@@ -61,7 +61,7 @@ pub struct FiniteDifference<'a, 'h> {
     pub(super) origin: ShardedVector,
     pub(super) range: StepRange,
     /// η: the noise of one gradient that predictions count with.
-    pub noise: f64,
+    pub(crate) noise: f64,
     pub(super) last: Option<Curvature>,
     /// How many more products may be computed again; `None`: any number.
     may_redo: Option<u64>,
@@ -178,10 +178,6 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(Product { scale: 1.0, alpha, norm, error: error * norm })
     }
 
-    pub(crate) fn rank(&self) -> usize {
-        self.ranks.rank()
-    }
-
     pub(crate) fn world_size(&self) -> usize {
         self.ranks.world_size()
     }
@@ -200,24 +196,12 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         self.origin.tensor().shallow_clone()
     }
 
-    /// η.
-    pub(crate) fn gradient_noise(&self) -> f64 {
-        self.noise
-    }
-
-    /// From here on runs are those of the deflated operator, whose vectors meet another curvature; or the other
-    /// way round.
-    pub(crate) fn swap_deflated(&mut self) {
-        let Calibration { curvature, deflated_curvature, .. } = &mut *self.calibration;
-        std::mem::swap(curvature, deflated_curvature);
-        self.last = None;
-    }
-
-    /// The same for the runs that track an eigenvalue.
-    pub(crate) fn swap_tracked(&mut self) {
-        let Calibration { curvature, tracked_curvature, .. } = &mut *self.calibration;
-        std::mem::swap(curvature, tracked_curvature);
-        self.last = None;
+    /// From here on runs are those of another kind, which meet another curvature and have a memory of their own in
+    /// the calibration; or the other way round.
+    pub(crate) fn swap_memory(&mut self, of: fn(&mut Calibration) -> &mut Vec<(f64, f64)>) {
+        let mut memory = std::mem::take(of(self.calibration));
+        self.exchange_curvature(&mut memory);
+        *of(self.calibration) = memory;
     }
 
     /// Gradients computed so far.

@@ -4,10 +4,20 @@
 use crate::error::{Error, Result};
 use crate::host::{Host, Precision, RandomState, Shard};
 use crate::sharded::layout::unit_roundoff;
-use crate::sharded::vector::flat;
+use crate::sharded::vector::{copied, flat};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
+
+/// The bytes of the copies that a loan takes on this rank: θ₀ and live gradients.
+pub(crate) fn loan_bytes(host: &dyn Host) -> u64 {
+    let shards = host.shards().into_iter().map(|shard| shard.tensor);
+    shards.chain(host.live_gradients()).map(|tensor| size(&tensor)).sum()
+}
+
+fn size(tensor: &Tensor) -> u64 {
+    tensor.numel() as u64 * tensor.kind().elt_size_in_bytes() as u64
+}
 
 const SWITCHING: &str = "switching the precision of evaluations";
 
@@ -59,9 +69,9 @@ impl<'h> Guard<'h> {
         self.compute_kind = host.compute_kind();
         self.shards = host.shards();
         self.saved =
-            self.shards.iter().map(|shard| copy(&shard.tensor)).collect::<Result<_, _>>().map_err(torch)?;
+            self.shards.iter().map(|shard| copied(&shard.tensor)).collect::<Result<_, _>>().map_err(torch)?;
         let live = host.live_gradients();
-        let copies = live.iter().map(copy).collect::<Result<Vec<_>, _>>().map_err(torch)?;
+        let copies = live.iter().map(copied).collect::<Result<Vec<_>, _>>().map_err(torch)?;
         self.live = live.into_iter().zip(copies).collect();
         self.restored = false;
         Ok(())
@@ -98,7 +108,7 @@ impl<'h> Guard<'h> {
     /// Bytes of all copies on this rank.
     pub(crate) fn bytes(&self) -> u64 {
         let live = self.live.iter().map(|(_, copy)| copy);
-        self.saved.iter().chain(live).map(|t| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64).sum()
+        self.saved.iter().chain(live).map(size).sum()
     }
 
     /// Loss and gradient at the parameters' present values, with the random state of the loan's start.
@@ -185,15 +195,6 @@ impl Drop for Guard<'_> {
             log::error!("{error}");
         }
     }
-}
-
-/// A copy of its own memory, without a graph.
-fn copy(tensor: &Tensor) -> Result<Tensor, TchError> {
-    let _no_grad = tch::no_grad_guard();
-    let source = tensor.f_detach()?;
-    let mut target = source.f_empty_like()?;
-    target.f_copy_(&source)?;
-    Ok(target)
 }
 
 /// Writes through an alias, so that the parameter itself is unchanged but for its values.

@@ -23,4 +23,5 @@ pub mod step;
 pub use calibration::Calibration;
 pub(crate) use calibration::Learned;
 pub use finite_difference::{FiniteDifference, Start};
+pub(crate) use guard::loan_bytes;
 pub use scheme::Scheme;

@@ -63,9 +63,10 @@ impl HessianProbe {
             let layout = ranks.agree(host, AGREEING, layout.ok_or_else(|| changed(ranks.rank())))?;
             measure(probe, &layout, host)
         };
+        let before = self.learned.calibration.clone();
         attempt(self).map_err(|source| {
-            // What was learned of a run that ended in the middle may be out of order.
-            self.learned.calibration.forget_runs();
+            // A measurement that failed leaves no trace: later ones find what they would have found without it.
+            self.learned.calibration = before;
             Error::AtStep { step, source: Box::new(source) }
         })
     }

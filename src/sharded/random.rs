@@ -96,7 +96,15 @@ impl RandomProbe {
         self.write_segments(layout.segments(), scale, target)
     }
 
-    /// The same in some segments only; the rest of `target` stays.
+    /// Writes this rank's entries divided by √n: for signs a unit vector.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_scaled(self, layout: &Layout, target: &Tensor) -> Result<(), TchError> {
+        self.write(layout, (layout.parameters() as f64).sqrt().recip(), target)
+    }
+
+    /// As [`write`](Self::write), in some segments only; the rest of `target` stays.
     pub(crate) fn write_segments<'s>(
         self,
         segments: impl IntoIterator<Item = &'s Segment>,

@@ -84,3 +84,13 @@ pub(crate) fn norm_squared(layout: &Layout, a: &Tensor) -> Result<f64, TchError>
     }
     Ok(sums.finish()?[0])
 }
+
+/// This rank's part of ⟨a, b⟩.
+pub(crate) fn inner_product(layout: &Layout, a: &Tensor, b: &Tensor) -> Result<f64, TchError> {
+    let mut sums = Sums::<1>::new();
+    for (start, len) in counted_ranges(layout) {
+        let piece = |vector: &Tensor| vector.f_narrow(0, start, len)?.f_to_kind(Kind::Double);
+        sums.add(&piece(a)?.f_view([1, -1])?, &piece(b)?)?;
+    }
+    Ok(sums.finish()?[0])
+}

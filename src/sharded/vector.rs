@@ -50,6 +50,15 @@ impl ShardedVector {
     }
 }
 
+/// A copy of its own memory, without a graph.
+pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let _no_grad = tch::no_grad_guard();
+    let source = tensor.f_detach()?;
+    let mut target = source.f_empty_like()?;
+    target.f_copy_(&source)?;
+    Ok(target)
+}
+
 /// A one-dimensional view (a copy only where the tensor is not contiguous).
 pub(crate) fn flat(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_detach()?.f_reshape([-1])

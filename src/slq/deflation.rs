@@ -11,7 +11,8 @@
 use crate::config::SlqConfig;
 use crate::error::Result;
 use crate::krylov::deflated::{Deflated, coefficients};
-use crate::krylov::tridiagonal::eigen;
+use crate::krylov::lanczos::agree;
+use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState, Operator};
 use crate::sharded::layout::Layout;
 use crate::spectrum::{DeflatedValue, ProbeRecord};
@@ -49,27 +50,13 @@ impl Deflation {
         chosen.sort_by(|&a, &b| record.nodes[b].abs().total_cmp(&record.nodes[a].abs()));
         // One direction at least is left to look at.
         chosen.truncate(slq.deflate.min(m.saturating_sub(1)));
-        let all: Vec<usize> = (0..m).collect();
         // T was decomposed before, without an error.
-        let Ok(eigen) = eigen(&run.alpha, &run.beta, &all) else { return Ok(None) };
-        if chosen.is_empty() {
-            return Ok(None);
-        }
-        let layout = operator.layout().clone();
-        let vectors = Basis::outliers(&layout, chosen.len());
-        let mut vectors = match vectors {
-            Ok(vectors) => vectors,
-            // Every rank allocates alike; one that cannot tells the others at their next sum.
-            Err(error) => {
-                operator.defer(DEFLATING, Err(error));
-                operator.sum(DEFLATING, 0, Ok(Vec::new()))?;
-                return Ok(None);
-            }
-        };
+        let (false, Ok(ritz)) = (chosen.is_empty(), RitzVectors::new(run)) else { return Ok(None) };
+        let vectors = Basis::outliers(operator.layout(), chosen.len());
+        let mut vectors = agree(operator, DEFLATING, vectors)?;
         let mut found = Vec::new();
         for &k in &chosen {
-            let components: Vec<f64> = eigen.rows.iter().map(|row| row[k]).collect();
-            operator.defer(DEFLATING, basis.combination(&components, w));
+            operator.defer(DEFLATING, ritz.write(k, basis, w));
             // Orthogonal as far as the basis is: once more, for the projection to be one.
             for _ in 0..2 {
                 let (off, _) = coefficients(operator, &vectors, w)?;

@@ -11,16 +11,16 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::basis::stored_kind;
 use crate::krylov::lanczos::{Operator, orthogonality_defect};
-use crate::krylov::tridiagonal::eigen;
+use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::operator::finite_difference::FiniteDifference;
-use crate::operator::{Calibration, Learned, Start};
+use crate::operator::{Calibration, Learned, Start, loan_bytes};
 use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
-use crate::sharded::vector::{ShardedVector, number};
+use crate::sharded::vector::{ShardedVector, copied, number};
 use crate::spectrum::{
     Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
 };
@@ -87,7 +87,7 @@ pub(crate) fn snapshot(
         let run = lanczos.run(&mut operator, &mut basis, w)?;
         let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
         deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
-        operator.swap_deflated();
+        operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
     }
     for index in probes.len() as u64..slq.probes as u64 {
         let mut state = match begun.take() {
@@ -130,7 +130,7 @@ pub(crate) fn snapshot(
     let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
     if slq.deflate > 0 {
-        operator.swap_deflated();
+        operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
     }
     let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
@@ -182,13 +182,6 @@ pub(crate) fn snapshot(
     })
 }
 
-fn copy(w: &Tensor) -> Result<Tensor, TchError> {
-    let _no_grad = tch::no_grad_guard();
-    let mut copy = w.f_empty_like()?;
-    copy.f_copy_(w)?;
-    Ok(copy)
-}
-
 /// Keeps the Ritz vector of a run's largest value, where all vectors of the run are stored.
 fn keep_top(
     operator: &mut FiniteDifference<'_, '_>,
@@ -197,15 +190,12 @@ fn keep_top(
     w: &mut Tensor,
     top: &mut Option<Tensor>,
 ) -> Result<()> {
-    let m = run.alpha.len();
-    let all: Vec<usize> = (0..m).collect();
-    if basis.stored() < m {
+    if basis.stored() < run.alpha.len() {
         return Ok(());
     }
     // T was decomposed before, without an error.
-    let Ok(eigen) = eigen(&run.alpha, &run.beta, &all) else { return Ok(()) };
-    let components: Vec<f64> = eigen.rows.iter().map(|row| row[m - 1]).collect();
-    let kept = basis.combination(&components, w).and_then(|()| copy(w));
+    let Ok(ritz) = RitzVectors::new(run) else { return Ok(()) };
+    let kept = ritz.write(ritz.top(), basis, w).and_then(|()| copied(w));
     match kept {
         Ok(vector) => *top = Some(vector),
         Err(error) => operator.defer(STARTING, Err(error)),
@@ -221,9 +211,6 @@ pub(crate) fn bytes(
     config: &ProbeConfig,
     partition: Option<&Partition>,
 ) -> u64 {
-    let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
-    let live: u64 = host.live_gradients().iter().map(size).sum();
     let slq = &config.slq;
     let entries = layout.local_len() as u64;
     let stored = stored_kind(layout.kind(), slq.basis).elt_size_in_bytes() as u64;
@@ -231,8 +218,7 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    parameters
-        + live
+    loan_bytes(host)
         + (2 + recent) * layout.vector_bytes()
         + (basis + deflation::bytes(layout, slq)).max(blocks)
 }
@@ -258,8 +244,7 @@ fn torch(ranks: &Ranks, source: TchError) -> Error {
 fn draw(layout: &Layout, slq: &SlqConfig, index: u64, basis: &mut Basis) -> Result<(), TchError> {
     basis.clear();
     let row = basis.next_row()?;
-    let scale = (layout.parameters() as f64).sqrt().recip();
-    RandomProbe::new(slq.seed, index, slq.distribution).write(layout, scale, &row)?;
+    RandomProbe::new(slq.seed, index, slq.distribution).write_scaled(layout, &row)?;
     basis.commit()
 }
 

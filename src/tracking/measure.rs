@@ -5,17 +5,17 @@ use crate::config::{Distribution, ProbeConfig, Reorthogonalize};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
-use crate::krylov::tridiagonal::eigen;
+use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, Operator};
-use crate::operator::{FiniteDifference, Learned, Start};
+use crate::operator::{FiniteDifference, Learned, Start, loan_bytes};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
-use crate::sharded::sums::Sums;
-use crate::sharded::vector::{ShardedVector, counted_ranges};
-use crate::spectrum::{Extreme, PREDICTION_FACTOR};
+use crate::sharded::sums;
+use crate::sharded::vector::ShardedVector;
+use crate::spectrum::{largest, quadrature};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 const TRACKING: &str = "tracking the largest eigenvalue";
 
@@ -42,33 +42,26 @@ pub(crate) fn track(
     let mut operator =
         FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, &mut w)?;
     drop(random);
-    operator.swap_tracked();
+    operator.swap_memory(|calibration| &mut calibration.tracked_curvature);
     let run = lanczos.run(&mut operator, &mut basis, &mut w)?;
-    let m = run.alpha.len();
-    let all: Vec<usize> = (0..m).collect();
-    let eigen = eigen(&run.alpha, &run.beta, &all).map_err(|_| Error::NonFinite {
+    let found = RitzVectors::new(&run).and_then(|ritz| Ok((ritz, quadrature(0, &run)?)));
+    let found =
+        found.map_err(|_| Error::NonFinite { rank, what: "the tridiagonal matrix T", during: TRACKING });
+    let (ritz, record) = found?;
+    let lambda_max = largest(&[record]).ok_or(Error::NonFinite {
         rank,
-        what: "the tridiagonal matrix T",
+        what: "the largest Ritz value",
         during: TRACKING,
     })?;
-    let components: Vec<f64> = eigen.rows.iter().map(|row| row[m - 1]).collect();
-    operator.defer(TRACKING, basis.combination(&components, &mut w));
-    let local = sums(layout, &w, &operator.gradient_at_origin());
+    operator.defer(TRACKING, ritz.write(ritz.top(), &basis, &mut w));
+    let along = sums::inner_product(layout, &w, &operator.gradient_at_origin());
+    let local = along.and_then(|along| Ok(vec![sums::norm_squared(layout, &w)?, along]));
     let sums = operator.sum(TRACKING, 2, local)?;
     let norm = sums[0].sqrt();
-    let lanczos_residual = (run.beta[m - 1] * components[m - 1]).abs();
-    let predicted: f64 = components.iter().zip(&run.errors).map(|(s, error)| s.abs() * error).sum();
-    let hvp_error = PREDICTION_FACTOR * predicted;
-    let lambda_max = Extreme {
-        value: eigen.values[m - 1],
-        residual: lanczos_residual + hvp_error,
-        lanczos_residual,
-        hvp_error,
-    };
     let (loss, gradient_norm) = (operator.loss, operator.gradient_norm);
-    operator.swap_tracked();
+    operator.swap_memory(|calibration| &mut calibration.tracked_curvature);
     let spent = operator.finish()?;
-    let overlap = top.is_some().then(|| components[0].abs());
+    let overlap = top.is_some().then(|| ritz.components(ritz.top())[0].abs());
     *top = Some(w);
     Ok(Tracked {
         step,
@@ -86,10 +79,7 @@ pub(crate) fn track(
 
 /// The bytes that it takes on this rank: θ₀, live gradients, g(θ₀), the kept vector, one of work and the basis.
 pub(crate) fn bytes(host: &dyn Host, layout: &Layout, config: &ProbeConfig) -> u64 {
-    let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    let parameters: u64 = host.shards().iter().map(|shard| size(&shard.tensor)).sum();
-    let live: u64 = host.live_gradients().iter().map(size).sum();
-    parameters + live + (3 + config.track.products as u64) * layout.vector_bytes()
+    loan_bytes(host) + (3 + config.track.products as u64) * layout.vector_bytes()
 }
 
 /// A basis with the start vector, a random vector, and a vector of work.
@@ -102,26 +92,14 @@ fn prepare(
     let _no_grad = tch::no_grad_guard();
     let mut basis = Basis::new(layout, lanczos.reorthogonalize, lanczos.steps)?;
     let mut first = basis.next_row()?;
-    let scale = (layout.parameters() as f64).sqrt().recip();
     let random = RandomProbe::new(config.slq.seed, 0, Distribution::Rademacher);
     match top {
         Some(top) => first.f_copy_(top)?,
-        None => random.write(layout, scale, &first)?,
+        None => random.write_scaled(layout, &first)?,
     }
     basis.commit()?;
     // The second row is free until the first product is complete.
     let second = basis.next_row()?;
-    random.write(layout, scale, &second)?;
+    random.write_scaled(layout, &second)?;
     Ok((basis, second, ShardedVector::zeros(layout)?.into_tensor()))
-}
-
-/// This rank's parts of ‖y‖² and ⟨y, g⟩.
-fn sums(layout: &Layout, y: &Tensor, gradient: &Tensor) -> Result<Vec<f64>, TchError> {
-    let mut sums = Sums::<2>::new();
-    for (start, len) in counted_ranges(layout) {
-        let piece = |vector: &Tensor| vector.f_narrow(0, start, len)?.f_to_kind(Kind::Double);
-        let y = piece(y)?;
-        sums.add(&Tensor::f_stack(&[&y, &piece(gradient)?], 0)?, &y)?;
-    }
-    Ok(sums.finish()?.to_vec())
 }

@@ -92,7 +92,7 @@ fn a_gradient_that_fails_while_blocks_are_measured_restores_parameters_bit_for_b
             assert!(error.to_string().contains("out of memory"), "{error}");
         }
         assert_eq!(host.flat(), before, "at gradient {at}");
-        // What was learned of the noise survives, and the next probe comes about.
+        // The next probe comes about.
         host.hook = None;
         probe.probe(1, &mut host).unwrap();
     }

@@ -47,6 +47,10 @@ impl Operator for Checked<'_, '_> {
     fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
         self.inner.defer(during, local);
     }
+
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
 }
 
 /// The true and the predicted errors of three runs of 15 steps, the later ones with what the first learned.

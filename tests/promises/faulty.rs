@@ -1,8 +1,9 @@
 //! The trainer as a host whose gradients something happens to.
 
 use crate::common::bits;
-use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
+use hessian_probe::{Gradient, HessianProbe, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
 use hessian_probe_fsdp::Trainer;
+use std::ops::RangeInclusive;
 use tch::Tensor;
 
 type Hook<'t> = Box<dyn FnMut(u64, &mut Gradient) -> Result<(), HostError> + 't>;
@@ -65,4 +66,10 @@ impl Host for Faulty<'_> {
 pub fn state(trainer: &Trainer) -> (Vec<Vec<u64>>, Vec<u8>) {
     let parameters = trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect();
     (parameters, trainer.generator_state().unwrap())
+}
+
+/// The numbers of the gradients of a probe that belong to its products: those before are for θ itself and the noise.
+pub fn products(trainer: &mut Trainer, mut probe: HessianProbe) -> RangeInclusive<u64> {
+    let cost = &probe.probe(0, trainer).unwrap().cost;
+    cost.calibration_gradients + 2..=cost.gradients
 }

@@ -3,19 +3,20 @@
 
 #[path = "../../demo/display.rs"]
 mod display;
+#[path = "../../demo/session.rs"]
+mod session;
 #[path = "../../demo/text.rs"]
 mod text;
 mod tokenizer;
 
 use clap::Parser;
 use display::Display;
-use hessian_probe::{HessianProbe, ProbeConfig};
-use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
+use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use hessian_probe_fsdp::{Attention, CorpusConfig, LearningRate, TokenCorpus, Trainer, TrainerConfig};
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use text::sources_of_dependencies;
 
 /// How long a rank waits for another.
@@ -55,23 +56,14 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    if is_launched() {
-        return train(&arguments);
-    }
-    Ok(Launcher::new(arguments.ranks).output(Output::Inherited).run()?.into_result()?)
+    session::on_ranks(arguments.ranks, || train(&arguments))
 }
 
 /// One rank.
 fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let group = ProcessGroup::from_env(TIMEOUT)?;
     let display = Display::new(group.rank(), arguments.steps);
-
-    let mut config = ProbeConfig::from_toml(&arguments.probe)?;
-    if let Some(directory) = &arguments.logdir {
-        config.log.dir.clone_from(directory);
-    }
-    let mut probe = HessianProbe::new(config)?;
-
+    let mut probe = session::probe(&arguments.probe, arguments.logdir.as_ref())?;
     let corpus = corpus(arguments)?;
     let mut trainer = Trainer::from_model(&arguments.gguf, group, corpus, |mut model| {
         model.attention = Attention::Sdpa;
@@ -86,11 +78,7 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         config
     })?;
     trainer.probe_on_validation(arguments.probe_sequences)?;
-    display.model(&trainer);
-
-    let started = Instant::now();
-    trainer.run(arguments.steps, &mut [&mut probe], |report| display.step(report))?;
-    display.end(probe.config(), started.elapsed())
+    session::watch(&mut trainer, &mut probe, &display, arguments.steps)
 }
 
 /// Sources in the model's tokens.
