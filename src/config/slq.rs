@@ -1,0 +1,154 @@
+//! `[slq]`: stochastic Lanczos quadrature.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Stochastic Lanczos quadrature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlqConfig {
+    /// m, the Lanczos steps for each probe vector. At most n.
+    pub steps: usize,
+    /// The probe vectors; two or more give standard errors.
+    pub probes: usize,
+    /// Which basis vectors each new one is orthogonalised against.
+    pub reorthogonalize: Reorthogonalize,
+    /// The distribution of the probe vectors' entries.
+    pub distribution: Distribution,
+    /// The seed of the probe vectors: with a probe's index it determines them, on any number of ranks.
+    pub seed: u64,
+    /// Find up to so many outliers by a run of their own (m more products a probe, and so many more vectors in
+    /// memory) and take them out of all runs, which then resolve smaller eigenvalues. 0: not at all.
+    pub deflate: usize,
+    /// Where older Lanczos vectors are kept and in which type.
+    pub basis: BasisConfig,
+    /// The type of the Lanczos vectors: by default that of the parameters, f32 for narrower ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<VectorKind>,
+}
+
+impl Default for SlqConfig {
+    fn default() -> Self {
+        Self {
+            steps: 20,
+            probes: 1,
+            reorthogonalize: Reorthogonalize::Full,
+            distribution: Distribution::Rademacher,
+            seed: 0,
+            deflate: 0,
+            basis: BasisConfig::default(),
+            dtype: None,
+        }
+    }
+}
+
+/// Which basis vectors each new Lanczos vector is orthogonalised against, beyond the two that the
+/// recurrence names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reorthogonalize {
+    /// All of them: the basis of m vectors stays in memory.
+    #[default]
+    Full,
+    /// The last so many: `{ window = r }`, r ≥ 2.
+    Window(usize),
+    /// All of them, but only at steps where the estimated loss of orthogonality exceeds the square root of the
+    /// noise level, measured noise of the products included: the basis stays in memory, passes over it are saved.
+    Partial,
+    /// None: two vectors in memory. Ritz values repeat once they have converged; such copies are found and merged.
+    None,
+}
+
+impl Reorthogonalize {
+    /// How many basis vectors are kept in a run of `steps` steps.
+    #[must_use]
+    pub fn basis_vectors(self, steps: usize) -> usize {
+        match self {
+            Self::Full | Self::Partial => steps.max(2),
+            Self::Window(window) => window.clamp(2, steps.max(2)),
+            Self::None => 2,
+        }
+    }
+}
+
+/// How the Lanczos basis is stored. The recurrence itself always has its last two vectors in full precision
+/// beside the parameters; what is stored is used for reorthogonalisation only, which needs less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BasisConfig {
+    /// The type; by default that of the vectors. `"bf16"` halves the memory of f32 and leaves an orthogonality
+    /// defect of the size of its rounding, which the snapshot shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<BasisKind>,
+    /// The device; by default that of the parameters. On `"cpu"` the accelerator's share does not grow with m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<BasisDevice>,
+}
+
+/// The floating-point type of stored basis vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BasisKind {
+    /// 16 bits with the range of f32.
+    Bf16,
+    /// 32 bits.
+    F32,
+    /// 64 bits.
+    F64,
+}
+
+/// Where stored basis vectors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BasisDevice {
+    /// In the host's memory.
+    Cpu,
+}
+
+/// The distribution of probe vectors' entries; both have mean 0 and variance 1 before normalisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// ±1 with equal probability: the smaller variance for traces.
+    #[default]
+    Rademacher,
+    /// Standard normal.
+    Gaussian,
+}
+
+/// The floating-point type of vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorKind {
+    /// 32 bits.
+    F32,
+    /// 64 bits.
+    F64,
+}
+
+impl SlqConfig {
+    pub(super) fn validate(&self) -> Result<()> {
+        if self.steps == 0 {
+            return Err(Error::config("slq.steps", "must be at least 1"));
+        }
+        if self.probes == 0 {
+            return Err(Error::config("slq.probes", "must be at least 1"));
+        }
+        let stores_all = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+        if self.deflate > 0 && !stores_all {
+            let reason = "needs all Lanczos vectors to make Ritz vectors of; with slq.reorthogonalize = \"full\" or \"partial\"";
+            return Err(Error::config("slq.deflate", reason));
+        }
+        if let Reorthogonalize::Window(window) = self.reorthogonalize
+            && window < 2
+        {
+            return Err(Error::config(
+                "slq.reorthogonalize",
+                format!(
+                    "a window of {window} is less than the recurrence itself needs; at least 2, or \"none\""
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
