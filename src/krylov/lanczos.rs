@@ -150,7 +150,7 @@ impl Lanczos {
     ///
     /// # Errors
     /// As the operator and libtorch report; the same on every rank, or a failure on one and
-    /// [`Error::Peer`](crate::Error::Peer) on the others.
+    /// [`Error::Peer`] on the others.
     pub fn run(&self, operator: &mut dyn Operator, basis: &mut Basis, w: &mut Tensor) -> Result<LanczosRun> {
         let mut state = LanczosState::default();
         while self.advance(operator, basis, w, &mut state)? {}
