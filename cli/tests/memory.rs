@@ -11,11 +11,11 @@ use std::path::PathBuf;
 fn the_peak_holds_the_lanczos_basis_once_however_many_ranks_share_it() {
     // Many parameters, little to compute.
     let shape =
-        Shape { vocabulary: 60_000, hidden: 12, inner: 8, heads: 1, key_value_heads: 1, ..Shape::small(3) };
+        Shape { vocabulary: 40_000, hidden: 12, inner: 8, heads: 1, key_value_heads: 1, ..Shape::small(3) };
     let case = Case::new(&shape, &[Example::new(&tokens(1, 5, 300), None).line()]);
     for ranks in ["1", "2"] {
         let run = |reorthogonalize| {
-            let flags = ["--dtype", "f64", "--probes", "1", "--steps", "24", "--difference", "forward"];
+            let flags = ["--dtype", "f64", "--probes", "1", "--steps", "16", "--difference", "forward"];
             let more = ["--ranks", ranks, "--reorthogonalize", reorthogonalize];
             let output = case.command(&[flags.as_slice(), &more].concat()).output().unwrap();
             assert!(output.status.success(), "{}", text(&output.stderr));
@@ -28,9 +28,9 @@ fn the_peak_holds_the_lanczos_basis_once_however_many_ranks_share_it() {
         };
         let (full, none) = (run("full"), run("none"));
         let vector = 8 * shape.parameters();
-        assert!(24 * vector > 200 << 20, "a basis that is seen beside everything else");
+        assert!(16 * vector > 100 << 20, "a basis that is seen beside everything else");
         let difference = full.peak_memory_bytes.unwrap() as f64 - none.peak_memory_bytes.unwrap() as f64;
-        let basis = (22 * vector) as f64;
+        let basis = (14 * vector) as f64;
         assert!(
             (0.8 * basis..1.2 * basis).contains(&difference),
             "{ranks} rank(s): the peaks differ by {difference:e} bytes, the bases by {basis:e}"
