@@ -13,6 +13,7 @@ mod data;
 mod display;
 mod failure;
 mod launch;
+mod malloc;
 mod options;
 mod report;
 mod show;
@@ -25,6 +26,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    malloc::return_large_blocks();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

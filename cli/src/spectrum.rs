@@ -9,7 +9,9 @@ use crate::options;
 use crate::report::Report;
 use crate::signals::Stop;
 use crate::summary::Summary;
-use hessian_probe::{Callback, HessianProbe};
+use hessian_probe::blocks::{Partition, Plan};
+use hessian_probe::sharded::Layout;
+use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{Evaluation, ModelSource};
 use std::process::ExitCode;
@@ -77,9 +79,16 @@ fn probe(
             arguments.steps
         ));
     }
+    let plan = plan(&evaluation, &config)?;
+    if let Some(plan) = plan.as_ref().filter(|_| is_first) {
+        display.note(&format!(
+            "to be spent on blocks: {plan} (a product takes a gradient, or two; --max-hvps limits them)"
+        ));
+    }
+    let products = (probes * steps) as u64 + plan.as_ref().map_or(0, Plan::hvps);
     let mut probe = HessianProbe::new(config)?;
     stop.attach(probe.interrupter());
-    probe.on_progress(display.bar(probes, steps));
+    probe.on_progress(display.bar(products));
     let snapshot = probe.probe(0, &mut evaluation)?.clone();
     display.end();
 
@@ -96,6 +105,16 @@ fn probe(
         }
     }
     agree(group, written.and(logged.map(drop)))
+}
+
+/// What the blocks will take. Collective.
+fn plan(evaluation: &Evaluation, config: &ProbeConfig) -> Result<Option<Plan>, Failure> {
+    if !config.blocks.is_on() {
+        return Ok(None);
+    }
+    let layout = Layout::new(evaluation, config.slq.dtype)?;
+    let partition = Partition::new(evaluation, &layout, &config.blocks)?;
+    Ok(Some(Plan::new(&config.blocks, &partition)))
 }
 
 /// What can be said before anything is read.
