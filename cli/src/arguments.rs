@@ -60,7 +60,7 @@ pub struct SpectrumArguments {
         value_parser = parse::<Difference>,
         help = format!(
             "The difference formula of a Hessian-vector product ({}); `auto` takes one gradient a product where that is \
-             accurate enough, and two elsewhere",
+             accurate enough, and two elsewhere; `exact` differentiates twice, on one rank",
             choices::<Difference>().join(", ")
         )
     )]

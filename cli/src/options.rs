@@ -2,7 +2,7 @@
 
 use crate::arguments::{BlockArguments, Precision, SpectrumArguments};
 use hessian_probe::blocks::BlocksConfig;
-use hessian_probe::config::{HvpConfig, LogConfig, SlqConfig};
+use hessian_probe::config::{Difference, HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::{OnError, ProbeConfig};
 use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig};
 use std::num::NonZeroUsize;
@@ -14,7 +14,10 @@ pub fn evaluation(arguments: &SpectrumArguments) -> Result<EvaluationConfig, Str
         Precision::F64 => Dtype::F64,
         Precision::Bf16 => Dtype::Bf16,
     };
-    Ok(EvaluationConfig { dtype, attention: Attention::Sdpa, micro_batch_tokens: None })
+    // libtorch's fused attention has no second derivative.
+    let exact = arguments.difference == Difference::Exact;
+    let attention = if exact { Attention::Plain } else { Attention::Sdpa };
+    Ok(EvaluationConfig { dtype, attention, ..EvaluationConfig::default() })
 }
 
 /// The probe of a model with `parameters` parameters.

@@ -10,6 +10,7 @@ use crate::report::Report;
 use crate::signals::Stop;
 use crate::summary::Summary;
 use hessian_probe::blocks::{Partition, Plan};
+use hessian_probe::config::Difference;
 use hessian_probe::sharded::Layout;
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
@@ -122,6 +123,13 @@ fn check(arguments: &SpectrumArguments, group: &ProcessGroup) -> Result<(), Fail
     if let Some(ranks) = arguments.ranks.filter(|ranks| ranks.get() != group.world_size()) {
         return Err(Failure::from(format!(
             "--ranks {ranks}, but {} rank(s) were started from outside; leave --ranks out under torchrun",
+            group.world_size()
+        )));
+    }
+    if arguments.difference == Difference::Exact && group.world_size() > 1 {
+        return Err(Failure::from(format!(
+            "--difference exact: {} ranks share the model, and differentiating twice needs the whole of it on one; run \
+             on one rank, or take another --difference",
             group.world_size()
         )));
     }

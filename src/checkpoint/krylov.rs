@@ -12,7 +12,9 @@
 
 use crate::checkpoint::atomic;
 use crate::checkpoint::envelope::{Fault, unwrap, wrap};
+use crate::checkpoint::sidecar::MOST_COUNTED;
 use crate::checkpoint::vectors::{restore, serialise};
+use crate::config::{Reorthogonalize, SlqConfig};
 use crate::krylov::basis::Basis;
 use crate::krylov::lanczos::LanczosState;
 use crate::operator::Calibration;
@@ -58,6 +60,42 @@ pub(crate) struct SavedProbe {
     pub(crate) lanczos: LanczosState,
     pub(crate) first_vector: usize,
     pub(crate) vectors: usize,
+}
+
+impl SavedProbe {
+    /// Whether its parts fit together, for the probe that `slq` describes and a basis of `capacity` vectors. The
+    /// checksum says that this is what somebody wrote; everything behind it indexes without looking again.
+    pub(crate) fn check(&self, slq: &SlqConfig, capacity: usize) -> Result<(), &'static str> {
+        let run = &self.lanczos.run;
+        let steps = run.alpha.len();
+        let partial = slq.reorthogonalize == Reorthogonalize::Partial;
+        let counts = [self.calibration.age, self.redone, self.calibration_gradients, self.gradients];
+        let checks = [
+            ("no rank wrote it", self.world_size > 0),
+            ("it counts more than there can be", counts.iter().all(|&count| count <= MOST_COUNTED)),
+            ("its run is complete", (1..slq.steps).contains(&steps) && run.breakdown.is_none()),
+            ("its T is not whole", run.beta.len() == steps && run.errors.len() == steps),
+            ("it reorthogonalised more often than it took steps", run.reorthogonalized <= steps),
+            ("its estimates of orthogonality are not whole", self.lanczos.omega.is_of(steps, partial)),
+            ("it has another number of vectors", self.vectors == steps + 1),
+            ("its first vector is another", self.first_vector == self.vectors.saturating_sub(capacity)),
+            ("its runs are more than were asked for", self.done.len() < slq.probes),
+            ("a run before is not whole", (0..).zip(&self.done).all(|(index, run)| is_whole(index, run))),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(reason, _)| Err(reason))
+    }
+}
+
+/// Whether everything in the record of run number `index` is of the same length.
+fn is_whole(index: u64, run: &ProbeRecord) -> bool {
+    let nodes = run.nodes.len();
+    let of_nodes = [&run.weights, &run.residuals, &run.hvp_errors];
+    run.index == index
+        && nodes > 0
+        && run.nodes.is_sorted()
+        && of_nodes.iter().all(|values| values.len() == nodes)
+        && run.alpha.len() == run.beta.len()
+        && run.breakdown.is_none_or(|steps| steps == run.alpha.len())
 }
 
 /// The directory of one probe.
@@ -119,7 +157,7 @@ impl KrylovStore {
         }
     }
 
-    /// Fills the basis with the saved vectors.
+    /// Fills the basis with the saved vectors of a probe that was [checked](SavedProbe::check).
     pub(crate) fn read_vectors(
         &mut self,
         layout: &Layout,
@@ -172,6 +210,7 @@ fn parse(contents: &[u8]) -> io::Result<SavedProbe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::krylov::lanczos::LanczosRun;
     use proptest::prelude::*;
 
     #[test]
@@ -190,6 +229,65 @@ mod tests {
         }
         store.remove();
         assert!(!store.path().exists());
+    }
+
+    /// A second run after two steps, with all of its vectors.
+    fn under_way() -> SavedProbe {
+        let run = LanczosRun {
+            alpha: vec![1.0, 2.0],
+            beta: vec![0.5, 0.25],
+            errors: vec![0.0; 2],
+            ..LanczosRun::default()
+        };
+        let record = ProbeRecord {
+            alpha: vec![1.0],
+            beta: vec![0.0],
+            nodes: vec![1.0],
+            weights: vec![1.0],
+            residuals: vec![0.0],
+            hvp_errors: vec![0.0],
+            ..ProbeRecord::default()
+        };
+        SavedProbe {
+            world_size: 1,
+            done: vec![record],
+            lanczos: LanczosState { run, ..LanczosState::default() },
+            vectors: 3,
+            ..SavedProbe::default()
+        }
+    }
+
+    #[test]
+    fn a_state_whose_parts_do_not_fit_together_is_refused() {
+        let slq = SlqConfig { steps: 4, probes: 2, ..SlqConfig::default() };
+        under_way().check(&slq, 5).unwrap();
+        type Change = fn(&mut SavedProbe);
+        let changes: [Change; 14] = [
+            |saved| saved.world_size = 0,
+            |saved| saved.redone = u64::MAX,
+            |saved| saved.calibration.age = u64::MAX,
+            |saved| drop(saved.lanczos.run.beta.pop()),
+            |saved| saved.lanczos.run.errors.clear(),
+            |saved| saved.lanczos.run.breakdown = Some(9),
+            |saved| saved.lanczos.run = LanczosRun::default(),
+            |saved| saved.lanczos.run.reorthogonalized = usize::MAX,
+            |saved| saved.vectors = usize::MAX,
+            |saved| saved.first_vector = 2,
+            |saved| saved.done.push(saved.done[0].clone()),
+            |saved| saved.done[0].hvp_errors.clear(),
+            |saved| saved.done[0].nodes.clear(),
+            |saved| saved.done[0].index = 7,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut saved = under_way();
+            change(&mut saved);
+            assert!(saved.check(&slq, 5).is_err(), "change {number}");
+        }
+        // Under partial reorthogonalisation there are estimates, too; of a window the oldest vectors are gone.
+        let partial = SlqConfig { reorthogonalize: Reorthogonalize::Partial, ..slq.clone() };
+        assert!(under_way().check(&partial, 5).is_err());
+        assert!(under_way().check(&slq, 2).is_err());
+        SavedProbe { first_vector: 1, ..under_way() }.check(&slq, 2).unwrap();
     }
 
     proptest! {

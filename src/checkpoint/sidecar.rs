@@ -22,6 +22,9 @@ const FILE: &str = "state";
 /// A state has some kilobytes, its snapshot included; what is larger by far is something else.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// No training takes more probes.
+pub(crate) const MOST_COUNTED: u64 = 1 << 53;
+
 /// What the probe finds again after a restart, on any number of ranks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
@@ -103,6 +106,17 @@ impl Sidecar {
         written().map_err(|source| SidecarError::Io { path, source })
     }
 
+    /// Whether the next probe can be counted.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (what, count) in [("probes_taken", self.probes_taken), ("calibration.age", self.calibration.age)]
+        {
+            if count > MOST_COUNTED {
+                return Err(format!("`{what}` is {count}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the state of a checkpoint; `None` where there is none.
     ///
     /// # Errors
@@ -129,7 +143,9 @@ impl Sidecar {
 
 fn parse(contents: &[u8]) -> Result<Sidecar, Fault> {
     let body = unwrap(MAGIC, VERSION, contents)?;
-    serde_json::from_slice(body).map_err(|error| Fault::Damaged(error.to_string()))
+    let sidecar: Sidecar = serde_json::from_slice(body).map_err(|error| Fault::Damaged(error.to_string()))?;
+    sidecar.check().map_err(Fault::Damaged)?;
+    Ok(sidecar)
 }
 
 #[cfg(test)]
@@ -185,6 +201,17 @@ mod tests {
             flipped[position] ^= 1 << (position % 8);
             fs::write(&path, &flipped).unwrap();
             assert!(Sidecar::load(directory.path()).is_err(), "at {position}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_would_overflow_at_the_next_probe_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let calibration = Calibration { age: u64::MAX, ..Calibration::default() };
+        for state in [Sidecar { probes_taken: u64::MAX, ..sidecar() }, Sidecar { calibration, ..sidecar() }] {
+            state.save(directory.path()).unwrap();
+            let error = Sidecar::load(directory.path()).unwrap_err();
+            assert!(matches!(error, SidecarError::Damaged { .. }), "{error}");
         }
     }
 

@@ -68,7 +68,7 @@ pub(crate) fn restore(layout: &Layout, row: &Tensor, contents: &[u8]) -> io::Res
         }
         for segment in layout.segments() {
             let from = segment.global_offset.max(offset);
-            let to = (segment.global_offset + segment.len as u64).min(offset + len);
+            let to = (segment.global_offset + segment.len as u64).min(offset.saturating_add(len));
             if from < to {
                 let bytes = &view.data()[(from - offset) as usize * size..(to - offset) as usize * size];
                 let piece = Tensor::f_from_data_size(bytes, &[(to - from) as i64], layout.kind());

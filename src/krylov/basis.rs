@@ -104,6 +104,11 @@ impl Basis {
         self.len = index;
     }
 
+    /// How many vectors there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The number of the oldest vector that is still stored.
     pub(crate) fn oldest(&self) -> usize {
         self.len.saturating_sub(self.capacity)

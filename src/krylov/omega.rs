@@ -49,6 +49,12 @@ impl Step<'_> {
 }
 
 impl Omega {
+    /// Whether these are the estimates after `steps` steps, of a run that keeps any or none.
+    pub(crate) fn is_of(&self, steps: usize, any: bool) -> bool {
+        let (current, previous) = if any { (steps + 1, steps) } else { (0, 0) };
+        self.current.len() == current && self.previous.len() == previous
+    }
+
     /// Takes up q_{j+1}; returns whether it has to be orthogonalised against the whole basis.
     pub(super) fn advance(&mut self, step: Step<'_>) -> bool {
         let j = step.alpha.len() - 1;

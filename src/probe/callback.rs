@@ -134,6 +134,7 @@ impl Callback for HessianProbe {
 
     fn load_state_dict(&mut self, state: &serde_json::Value) -> Result<()> {
         let sidecar = Sidecar::deserialize(state).map_err(|error| Error::State(error.to_string()))?;
+        sidecar.check().map_err(Error::State)?;
         self.resume_from(sidecar);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A probe that goes on where an earlier process ended.
 
 use crate::checkpoint::krylov::{Fingerprint, KrylovStore, SavedProbe};
-use crate::config::ProbeConfig;
+use crate::config::{ProbeConfig, SlqConfig};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::host::Host;
@@ -56,7 +56,7 @@ impl Resume {
             configuration: fingerprint(config, layout),
         };
         let mut store = KrylovStore::new(&config.resume_directory(), step, rank, ranks.world_size());
-        let saved = read(&mut store, layout, basis, fingerprint);
+        let saved = read(&mut store, layout, &config.slq, basis, fingerprint);
         // All ranks have the same, or none has any.
         let seen = saved.as_ref().map_or(0.0, |saved| 1.0 + saved.products.len() as f64);
         let saved = if ranks.differs(host, RESUMING, seen)? { None } else { saved };
@@ -153,6 +153,7 @@ impl Resume {
 fn read(
     store: &mut KrylovStore,
     layout: &Layout,
+    slq: &SlqConfig,
     basis: &mut Basis,
     wanted: Fingerprint,
 ) -> Option<SavedProbe> {
@@ -160,6 +161,7 @@ fn read(
         let Some(saved) = store.read_state()?.filter(|saved| saved.fingerprint == wanted) else {
             return Ok(None);
         };
+        saved.check(slq, basis.capacity()).map_err(std::io::Error::other)?;
         store.read_vectors(layout, basis, &saved)?;
         Ok(Some(saved))
     };

@@ -65,6 +65,18 @@ impl Workspace {
         self.root.join("tests/python/requirements.txt")
     }
 
+    /// The crate with the fuzz targets, a workspace of its own.
+    pub fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
+    /// That of the nightly toolchain, in the root for the same reason.
+    pub fn nightly_cargo(&self) -> Command {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo"]).current_dir(&self.root);
+        command
+    }
+
     /// The cargo that started us, in the root, whose `.cargo/config.toml` it then reads.
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -165,7 +165,13 @@ fn labels_of_hugging_face_are_shifted_by_one() {
 #[test]
 fn impossible_sizes_are_errors_that_name_the_key() {
     type Change = fn(&mut hessian_probe_fsdp::LlamaConfig);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 8] = [
+        // What is derived from the size of a head is made before any weight is looked at.
+        ("model.head_dim", |config| config.head_dim = Some(1 << 50)),
+        ("model.head_dim", |config| {
+            (config.hidden_size, config.num_attention_heads) = (1 << 28, 1);
+            config.num_key_value_heads = None;
+        }),
         ("model.hidden_size", |config| config.hidden_size = 0),
         ("model.num_attention_heads", |config| config.num_attention_heads = 4),
         ("model.num_key_value_heads", |config| config.num_key_value_heads = Some(2)),

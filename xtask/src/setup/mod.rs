@@ -4,6 +4,7 @@
 //! - [`own`]: checks the user's own
 //! - [`libtorch`]: ours, downloaded into `.torch`
 //! - [`smollm2`](mod@smollm2): a model, for the demo that asks for it
+//! - [`fuzzing`](mod@fuzzing): a nightly toolchain and cargo-fuzz, for the command that needs them
 //! - [`python`]: the environment in which tests read our files back
 //! - [`compiler`]: a C++ compiler is there
 //! - [`venv`]: Python's virtual environments, and pip in them
@@ -12,6 +13,7 @@
 
 mod choice;
 mod compiler;
+mod fuzzing;
 mod libtorch;
 mod lock;
 mod marker;
@@ -28,6 +30,7 @@ use crate::failure::Result;
 use crate::process::heading;
 use crate::workspace::Workspace;
 use choice::Choice;
+pub use fuzzing::prepare as fuzzing;
 pub use smollm2::prepare as smollm2;
 
 /// What the set-up found: how cargo is to be called.
@@ -38,7 +41,14 @@ pub struct Environment {
 
 impl Environment {
     pub fn cargo(&self, workspace: &Workspace) -> Command {
-        let mut command = workspace.cargo();
+        self.with(workspace.cargo())
+    }
+
+    pub fn nightly_cargo(&self, workspace: &Workspace) -> Command {
+        self.with(workspace.nightly_cargo())
+    }
+
+    fn with(&self, mut command: Command) -> Command {
         command.env("HESSIAN_PROBE_PYTHON", &self.python);
         if let Choice::Managed = self.choice {
             // An empty LIBTORCH would win over `.cargo/config.toml`. Without any, cargo sets the

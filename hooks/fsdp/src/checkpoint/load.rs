@@ -4,7 +4,7 @@ use super::Checkpoint;
 use super::agreement::{agree, from_rank_zero};
 use super::checksum::VerifiedFile;
 use super::latest::candidates;
-use super::manifest::{Manifest, RankEntry, State};
+use super::manifest::{RankEntry, State};
 use super::names::Name;
 use crate::data::SequenceSource;
 use crate::error::{At, Error, Result};
@@ -72,6 +72,13 @@ impl Trainer {
         });
         let checkpoint = agree(self.group(), "opening a checkpoint", opened)?;
         agree(self.group(), "checking a checkpoint", self.check_ranges(&checkpoint))?;
+        // Before the rest, since only libtorch can tell whether a state is one: nothing else was changed then.
+        let before = agree(self.group(), "reading the random state", self.generator_state())?;
+        let restored = self.restore_generator(&checkpoint);
+        if let Err(error) = agree(self.group(), "restoring the random state", restored) {
+            self.set_generator_state(&before)?;
+            return Err(error);
+        }
         let read = self.read(&checkpoint);
         agree(self.group(), "reading a checkpoint", read)?;
         log::info!("rank {rank}: resumed from {}", path.display());
@@ -159,8 +166,7 @@ impl Trainer {
     }
 
     fn read(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let (rank, world_size, manifest) =
-            (self.group().rank(), self.group().world_size(), checkpoint.manifest());
+        let (rank, manifest) = (self.group().rank(), checkpoint.manifest());
         let _no_grad = no_grad_guard();
         for entry in &manifest.ranks {
             let pieces = self.needed(entry);
@@ -185,23 +191,22 @@ impl Trainer {
             }
         }
         self.restore_progress(manifest.step, manifest.tokens, manifest.optimizer_steps);
-        self.restore_generator(checkpoint.path(), manifest, rank, world_size)
+        Ok(())
     }
 
-    fn restore_generator(
-        &mut self,
-        path: &Path,
-        manifest: &Manifest,
-        rank: usize,
-        world_size: usize,
-    ) -> Result<()> {
+    fn restore_generator(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (rank, world_size, manifest) =
+            (self.group().rank(), self.group().world_size(), checkpoint.manifest());
         match manifest.ranks.get(rank) {
             Some(entry) if manifest.world_size == world_size => {
                 let mut state = Vec::new();
-                VerifiedFile::open(path, &entry.file, rank)?.read(random_state_range(entry), |bytes| {
-                    state.extend_from_slice(bytes);
-                    Ok(())
-                })?;
+                VerifiedFile::open(checkpoint.path(), &entry.file, rank)?.read(
+                    random_state_range(entry),
+                    |bytes| {
+                        state.extend_from_slice(bytes);
+                        Ok(())
+                    },
+                )?;
                 self.set_generator_state(&state)
             }
             _ => {

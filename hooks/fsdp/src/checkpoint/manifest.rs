@@ -140,6 +140,9 @@ const OPENING: &str = "{\n\"crc32c\": \"";
 const MIDDLE: &str = "\",\n\"manifest\": ";
 const CLOSING: &str = "\n}\n";
 
+/// The next step must be one that can be counted, and ranks tell each other in f64.
+const MOST_COUNTED: u64 = 1 << 53;
+
 /// What is read before the version is known.
 #[derive(Deserialize)]
 struct Head {
@@ -187,6 +190,13 @@ impl Manifest {
     fn check(&self) -> Result<(), String> {
         if self.ranks.len() != self.world_size || self.world_size == 0 {
             return Err(format!("{} ranks of a world size of {}", self.ranks.len(), self.world_size));
+        }
+        for (what, count) in
+            [("step", self.step), ("tokens", self.tokens), ("optimizer_steps", self.optimizer_steps)]
+        {
+            if count > MOST_COUNTED {
+                return Err(format!("`{what}` is {count}, more than a training takes"));
+            }
         }
         for file in self.all_files() {
             file.check()?;
@@ -370,8 +380,11 @@ mod tests {
     #[test]
     fn a_manifest_that_contradicts_itself_is_refused() {
         type Change = fn(&mut Manifest);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 15] = [
             ("of the format", |m| m.format = "other".into()),
+            ("`step` is", |m| m.step = u64::MAX),
+            ("`tokens` is", |m| m.tokens = u64::MAX),
+            ("`optimizer_steps` is", |m| m.optimizer_steps = u64::MAX),
             ("world size", |m| m.world_size = 3),
             ("not a path", |m| m.files[0].path = "../x".into()),
             ("not a path", |m| m.files[0].path = "/etc/passwd".into()),

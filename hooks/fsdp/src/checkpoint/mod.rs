@@ -52,7 +52,8 @@
 //!
 //! # Atomicity
 //!
-//! 1. Rank 0 removes what earlier writers left behind and creates the staging directory.
+//! 1. Rank 0 removes what earlier writers left behind, gives a checkpoint its name back that was moved aside for a
+//!    successor which never came, and creates the staging directory.
 //! 2. Every rank writes and syncs its file.
 //! 3. Callbacks write theirs; rank 0 syncs them.
 //! 4. Rank 0 writes the manifest under a temporary name, syncs and renames it, and syncs the directory.

@@ -4,7 +4,7 @@ use super::Checkpoint;
 use super::atomic::{IoAt, sync_directory};
 use super::latest::names;
 use super::names::Name;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::fs;
 use std::path::Path;
 
@@ -32,27 +32,50 @@ pub fn retain(directory: &Path, keep: usize, written: Option<u64>) -> Result<()>
     Ok(())
 }
 
-/// Removes what writers left behind that ended while they wrote, replaced or deleted a checkpoint.
+/// Removes what writers left behind that ended while they wrote, replaced or deleted a checkpoint. A checkpoint
+/// that one was replacing gets its name back where its successor is not there, or not whole; from then on it is a
+/// checkpoint like the others, and [`retain`] deletes it in its turn.
 ///
 /// # Errors
 /// [`Io`](crate::Error::Io).
 pub(super) fn clean(directory: &Path) -> Result<()> {
     for name in names(directory, 0)? {
-        let abandoned = match name {
-            Name::Published { .. } => false,
-            Name::Staging { .. } | Name::Deleting { .. } => true,
-            // Its successor may not have come into place.
-            Name::Replaced { step, .. } => {
-                Checkpoint::open(&directory.join(Name::Published { step }.to_string())).is_ok()
-            }
-        };
-        if abandoned {
-            let path = directory.join(name.to_string());
-            log::info!("removing {}, which an earlier run left behind", path.display());
-            fs::remove_dir_all(&path).io_at(0, "remove", &path)?;
+        match name {
+            Name::Published { .. } => {}
+            Name::Staging { .. } | Name::Deleting { .. } => remove(directory, name)?,
+            Name::Replaced { step, .. } => settle(directory, name, step)?,
         }
     }
     Ok(())
+}
+
+/// Decides between a checkpoint that was being replaced and what is in its place.
+fn settle(directory: &Path, replaced: Name, step: u64) -> Result<()> {
+    let published = Name::Published { step };
+    let path = directory.join(published.to_string());
+    let is_there = fs::symlink_metadata(&path).is_ok();
+    if is_there && Checkpoint::open(&path).is_ok() {
+        return remove(directory, replaced);
+    }
+    let aside = directory.join(replaced.to_string());
+    if is_there {
+        match Checkpoint::open(&aside) {
+            Ok(_) => delete(directory, published, step)?,
+            // Nothing can go on from it. What is in its place, damaged too, retention deletes in its turn.
+            Err(Error::Damaged { .. }) => return remove(directory, replaced),
+            // Nobody knows: it may be readable again.
+            Err(error) => return Err(error),
+        }
+    }
+    log::info!("{} is {} again: its successor never came into place", aside.display(), path.display());
+    fs::rename(&aside, &path).io_at(0, "rename", &aside)?;
+    sync_directory(directory, 0)
+}
+
+fn remove(directory: &Path, name: Name) -> Result<()> {
+    let path = directory.join(name.to_string());
+    log::info!("removing {}, which an earlier run left behind", path.display());
+    fs::remove_dir_all(&path).io_at(0, "remove", &path)
 }
 
 fn delete(directory: &Path, name: Name, step: u64) -> Result<()> {

@@ -102,6 +102,9 @@ pub struct LlamaConfig {
     pub attention: Attention,
 }
 
+/// Far more than any model's. The frequencies of rotary embeddings are made before any weight is looked at.
+const LARGEST_HEAD: usize = 1 << 16;
+
 fn default_eps() -> f64 {
     1e-5
 }
@@ -178,6 +181,11 @@ impl LlamaConfig {
                 return Err(invalid("head_dim", format!("is {size}, must be even and at least 2")));
             }
             _ => {}
+        }
+        if self.head_size() > LARGEST_HEAD {
+            let reason =
+                format!("heads of {} elements are too large; at most {LARGEST_HEAD}", self.head_size());
+            return Err(invalid("head_dim", reason));
         }
         self.check_numel()?;
         if !self.num_attention_heads.is_multiple_of(self.key_value_heads()) {
