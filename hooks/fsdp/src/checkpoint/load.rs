@@ -4,7 +4,7 @@ use super::Checkpoint;
 use super::agreement::{agree, from_rank_zero};
 use super::checksum::VerifiedFile;
 use super::latest::candidates;
-use super::manifest::{Manifest, RankEntry, State};
+use super::manifest::{RankEntry, State};
 use super::names::Name;
 use crate::data::SequenceSource;
 use crate::error::{At, Error, Result};
