@@ -1,6 +1,6 @@
 //! Products with a formula and a step that somebody else chose: what automatic choices are judged by.
 
-use crate::config::HvpConfig;
+use crate::config::{Difference, HvpConfig};
 use crate::error::{Error, Result};
 use crate::krylov::{Operator, Product};
 use crate::operator::difference::From;
@@ -61,6 +61,12 @@ impl<'a> FiniteDifference<'a, '_> {
     /// From here on products are computed as `config` says, in the precision of the loan.
     pub(crate) fn set_config(&mut self, config: &'a HvpConfig) {
         self.config = config;
+        // A host differentiates where its parameters are, and differences leave them where they were last.
+        if config.difference == Difference::Exact
+            && let Err(error) = self.guard.return_to_origin()
+        {
+            self.pending.get_or_insert(error);
+        }
     }
 
     /// The unit roundoff of the least precise parameter as the forward pass uses it.

@@ -40,7 +40,7 @@ pub(super) struct Direction {
     pub(super) kind: DirectionKind,
     /// v, of the type of the reference's vectors.
     pub(super) vector: Tensor,
-    /// Hv, f64.
+    /// Hv, of that type, too.
     pub(super) product: Tensor,
     /// ‖Hv‖.
     pub(super) norm: f64,

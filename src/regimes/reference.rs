@@ -241,6 +241,8 @@ fn product(
         let correction = super::direction::distance(operator, &inner, 1.0, &product)?;
         error = if norm > 0.0 { correction / norm } else { 0.0 };
     }
+    // No more precise than the reference's vectors are.
+    let product = agree(operator, REFERENCE, product.f_to_kind(vector.kind()))?;
     Ok(Direction { kind, vector, product, norm, curvature, error })
 }
 

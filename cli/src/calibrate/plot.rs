@@ -106,7 +106,9 @@ fn panel(area: &Area<'_>, kind: DirectionKind, regimes: &[Regime]) -> Drawn<()> 
     for (index, record) in records.iter().enumerate().filter_map(|(index, record)| Some((index, (*record)?)))
     {
         let colour = colour(index);
-        chart.draw_series(LineSeries::new(truth(record), colour.stroke_width(3)))?;
+        // Wider below narrower: curves may lie on each other.
+        let width = 2 + 2 * (regimes.len() - index) as u32;
+        chart.draw_series(LineSeries::new(truth(record), colour.stroke_width(width)))?;
         chart.draw_series(truth(record).map(|point| Circle::new(point, 4, colour.filled())))?;
         chart.draw_series(DashedLineSeries::new(predicted(record), 8, 7, colour.stroke_width(2)))?;
         let automatic = (record.automatic.step, shown(record.automatic.error));
@@ -132,7 +134,7 @@ fn predicted(record: &DirectionRecord) -> impl Iterator<Item = (f64, f64)> + Clo
 
 /// 1e-3 and the like.
 fn power(value: &f64) -> String {
-    format!("1e{:.0}", value.log10())
+    format!("1e{}", value.log10().round() as i32)
 }
 
 fn legend(area: &Area<'_>, regimes: &[Regime]) -> Drawn<()> {

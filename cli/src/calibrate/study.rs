@@ -193,17 +193,17 @@ fn config(arguments: &CalibrateArguments, method: Method) -> RegimesConfig {
 /// Whether the graph of a micro-batch that is differentiated twice is likely to fit, beside the vectors of a study.
 fn fits(model: &LlamaConfig, sequences: &[Sequence]) -> bool {
     let Some(free) = available_bytes() else { return true };
-    let longest = sequences.iter().map(|sequence| sequence.inputs.len()).max().unwrap_or(0);
-    graph_bytes(model, longest) <= free / 2
+    let lengths = || sequences.iter().map(|sequence| sequence.inputs.len());
+    let longest = lengths().max().unwrap_or(0);
+    graph_bytes(model, longest, longest.max(EXACT_TOKENS.min(lengths().sum()))) <= free / 2
 }
 
 /// About what double backward keeps: three times what a forward pass does, in f64.
-fn graph_bytes(model: &LlamaConfig, longest: usize) -> u64 {
-    let tokens = longest.max(EXACT_TOKENS) as u64;
+fn graph_bytes(model: &LlamaConfig, longest: usize, tokens: usize) -> u64 {
     let scores = 4 * model.num_attention_heads as u64 * longest as u64;
     let layer = 16 * model.hidden_size as u64 + 6 * model.intermediate_size as u64 + scores;
     let activations = model.num_hidden_layers as u64 * layer + 6 * model.vocab_size as u64;
-    3 * 8 * tokens * activations
+    3 * 8 * tokens as u64 * activations
 }
 
 /// What Linux says is free.
