@@ -4,6 +4,7 @@
 //! - [`texts`]: what a language model is probed on
 //! - [`sources`]: what the demo's model is trained on
 //! - [`blocks`]: how much of a Hessian is block-diagonal
+//! - [`regimes`]: in which regime of step and precision it can be measured
 //! - [`claim`], [`page`], [`number`], [`figure`]: what a study hands to the docs
 //! - [`output`]: where it goes
 
@@ -14,6 +15,7 @@ mod number;
 mod output;
 mod page;
 mod programs;
+mod regimes;
 mod sources;
 mod texts;
 
@@ -34,6 +36,8 @@ struct Arguments {
 enum Study {
     /// How much of a Hessian is block-diagonal: SmolLM2-135M on several texts, the demo's model while it trains
     Blocks(Options),
+    /// In which regime of step and precision a Hessian can be measured: the demo's model and SmolLM2-135M
+    Regimes(Options),
 }
 
 #[derive(Args)]
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.study {
         Study::Blocks(options) => blocks::run(options),
+        Study::Regimes(options) => regimes::run(options),
     };
     match outcome {
         Ok(claims) => output::verdict(&claims),

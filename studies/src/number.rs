@@ -38,6 +38,11 @@ pub fn percent(share: f64) -> String {
     format!("{} %", short(100.0 * share))
 }
 
+/// The row of a table.
+pub fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! the same bytes on every machine.
 
 use crate::Result;
+use hessian_probe_fsdp::CorpusConfig;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,16 @@ pub fn copy(directory: &Path) -> Result<()> {
         copy_sources(&source.join("src"), &directory.join(package))?;
     }
     Ok(())
+}
+
+/// The last `length` bytes of them, in the order of their paths: of the part that the demo keeps for validation.
+///
+/// # Errors
+/// Where there are fewer.
+pub fn tail(directory: &Path, length: usize) -> Result<Vec<u8>> {
+    let bytes = CorpusConfig::new(directory).bytes()?;
+    let start = bytes.len().checked_sub(length).ok_or("the sources are shorter than what is asked for")?;
+    Ok(bytes[start..].to_vec())
 }
 
 fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {

@@ -1,7 +1,9 @@
 //! What can be said of a calibration.
 
 use super::precision::Precision;
+use crate::choice::parse;
 use clap::{ArgAction, Args, ValueEnum};
+use hessian_probe::config::Difference;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -44,6 +46,11 @@ pub struct CalibrateArguments {
     /// Steps h of the sweep in each factor of ten
     #[arg(long, value_name = "N", default_value = "2")]
     pub points: NonZeroUsize,
+
+    /// A difference formula whose Lanczos run, with automatic steps, is compared with the reference's beside that of
+    /// `auto` (`forward`, `central` or `central4`); may be repeated
+    #[arg(long, value_name = "FORMULA", value_parser = parse::<Difference>)]
+    pub difference: Vec<Difference>,
 
     /// A fixed step h whose Lanczos run is compared with the reference's, too, by central differences; may be repeated
     #[arg(long, value_name = "H", value_parser = step)]

@@ -169,6 +169,8 @@ impl<'a> Study<'a> {
 }
 
 fn config(arguments: &CalibrateArguments, method: Method) -> RegimesConfig {
+    let others =
+        arguments.difference.iter().map(|&difference| HvpConfig { difference, ..HvpConfig::default() });
     let fixed = arguments.fixed_step.iter().map(|&h| HvpConfig {
         difference: Difference::Central,
         step_size: StepSize::Absolute(h),
@@ -185,7 +187,7 @@ fn config(arguments: &CalibrateArguments, method: Method) -> RegimesConfig {
         seed: arguments.seed,
         steps: arguments.steps.get(),
         points_per_decade: arguments.points.get(),
-        runs: std::iter::once(HvpConfig::default()).chain(fixed).collect(),
+        runs: std::iter::once(HvpConfig::default()).chain(others).chain(fixed).collect(),
         basis: BasisConfig { dtype, ..BasisConfig::default() },
     }
 }

@@ -2,7 +2,7 @@
 
 use super::record::{Block, Comparison, Study};
 use crate::claim::{self, Claim};
-use crate::number::{estimate, extreme, optional, percent, short};
+use crate::number::{estimate, extreme, optional, percent, row, short};
 use crate::page::Section;
 
 /// The page's sections.
@@ -125,8 +125,4 @@ fn of_block(block: &Block) -> Vec<String> {
         optional(block.frobenius_norm.as_ref()),
         block.share.map_or_else(|| "–".into(), |share| percent(share.mean)),
     ]
-}
-
-fn row(cells: &[String]) -> String {
-    format!("| {} |\n", cells.join(" | "))
 }

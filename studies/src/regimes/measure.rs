@@ -1,0 +1,134 @@
+//! Runs the programs.
+
+use super::record::{Deflated, InPrecision, Model, Study};
+use crate::output::Output;
+use crate::programs::Programs;
+use crate::texts::{TEXTS, lines};
+use crate::{Options, Result, sources};
+use hessian_probe::regimes::Regime;
+use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Tokens of the sequence that SmolLM2 is probed on.
+const TOKENS: usize = 128;
+/// Sequences of the demo's length that its model is probed on.
+const SEQUENCES: usize = 8;
+/// Outliers deflated, and the Lanczos steps for each probe vector.
+const DEFLATE: [usize; 3] = [0, 8, 32];
+const DEFLATED_STEPS: &str = "40";
+/// The paper's step for f32 and the one that is right for a random vector: neither is right for both kinds.
+const FIXED: [&str; 4] = ["--fixed-step", "1e-3", "--fixed-step", "1e-1"];
+const FORMULAS: [&str; 4] = ["--difference", "central", "--difference", "forward"];
+/// Trains and does not look.
+const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/regimes/probe.toml");
+
+/// What is read of a calibration.
+#[derive(Deserialize)]
+struct Calibration {
+    parameters: u64,
+    tokens: u64,
+    precisions: Vec<Regime>,
+}
+
+/// Everything.
+///
+/// # Errors
+/// Where a program fails.
+pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+    let demo = DemoModel::train(options, programs, output)?;
+    let small = demo.calibrate(programs, output)?;
+    let deflation = DEFLATE.iter().map(|&deflate| demo.deflate(deflate, options, programs, output));
+    let deflation = deflation.collect::<Result<_>>()?;
+    let large = smollm2(options, programs, output)?;
+    Ok(Study { models: vec![small, large], deflation })
+}
+
+/// The demo's model as it is after its training, and text that it knows.
+struct DemoModel {
+    model: PathBuf,
+    data: PathBuf,
+}
+
+impl DemoModel {
+    fn train(options: &Options, programs: &Programs, output: &Output) -> Result<Self> {
+        let (text, model, logs) = (output.path("text"), output.path("demo"), output.path("training"));
+        sources::copy(&text)?;
+        let trained = model.join("config.json").is_file();
+        let mut arguments: Vec<OsString> = vec!["--ranks".into(), options.ranks.to_string().into()];
+        for (flag, path) in
+            [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))]
+        {
+            arguments.extend([flag.into(), path.as_os_str().to_owned()]);
+        }
+        if !(options.reuse && trained) && model.exists() {
+            fs::remove_dir_all(&model)?;
+        }
+        programs.demo(&logs, &arguments)?;
+        let data = output.path("demo.jsonl");
+        let bytes = sources::tail(&text, SEQUENCES * TOKENS)?;
+        let tokens: Vec<u32> = bytes.into_iter().map(u32::from).collect();
+        fs::write(&data, lines(&tokens, TOKENS))?;
+        fs::remove_dir_all(&text)?;
+        Ok(Self { model, data })
+    }
+
+    fn calibrate(&self, programs: &Programs, output: &Output) -> Result<Model> {
+        let more = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
+        let more = [&more[..], &FORMULAS, &FIXED].concat();
+        let plot = output.path("demo.png");
+        let name = "the demo's model";
+        calibrate(name, &self.model, &self.data, &more, &plot, &output.path("demo-calibration.json"), programs)
+    }
+
+    fn deflate(
+        &self,
+        deflate: usize,
+        options: &Options,
+        programs: &Programs,
+        output: &Output,
+    ) -> Result<Deflated> {
+        let mut arguments = given(&self.model, &self.data);
+        arguments.extend(["--steps", DEFLATED_STEPS, "--probes", "2", "--deflate"].map(Into::into));
+        arguments.extend([deflate.to_string().into(), "--ranks".into(), options.ranks.to_string().into()]);
+        let snapshot = programs.spectrum(&output.path(format!("deflate-{deflate}.json")), &arguments)?;
+        Ok(Deflated::of(deflate, &snapshot))
+    }
+}
+
+fn smollm2(options: &Options, programs: &Programs, output: &Output) -> Result<Model> {
+    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
+    // Exact products need the memory, and the vectors of the f64 reference may have less.
+    let more = ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
+    let more = [&more[..], &FORMULAS, &FIXED].concat();
+    let plot = output.path("smollm2.png");
+    let name = "SmolLM2-135M";
+    calibrate(name, &options.gguf, &data, &more, &plot, &output.path("smollm2-calibration.json"), programs)
+}
+
+fn calibrate(
+    name: &str,
+    model: &Path,
+    data: &Path,
+    more: &[&str],
+    plot: &Path,
+    out: &Path,
+    programs: &Programs,
+) -> Result<Model> {
+    let mut arguments = given(model, data);
+    arguments.extend(more.iter().map(Into::into));
+    arguments.extend(["--plot".into(), plot.into()]);
+    let found: Calibration = programs.report("calibrate", out, &arguments)?;
+    Ok(Model {
+        name: name.into(),
+        parameters: found.parameters,
+        tokens: found.tokens,
+        precisions: found.precisions.iter().map(InPrecision::from).collect(),
+    })
+}
+
+fn given(model: &Path, data: &Path) -> Vec<OsString> {
+    vec!["--model".into(), model.into(), "--data".into(), data.into()]
+}

@@ -1,0 +1,194 @@
+//! What is kept of the reports.
+
+use hessian_probe::Snapshot;
+use hessian_probe::config::{HvpConfig, StepSize};
+use hessian_probe::regimes::{Choice, Compared, DirectionKind, Regime, RunRecord};
+use hessian_probe::spectrum::Estimate;
+use serde::{Deserialize, Serialize};
+
+/// All that the study measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Study {
+    /// One for each model.
+    pub models: Vec<Model>,
+    /// The demo's model with some outliers deflated.
+    pub deflation: Vec<Deflated>,
+}
+
+/// A model in several precisions.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Model {
+    /// What tables call it.
+    pub name: String,
+    /// n.
+    pub parameters: u64,
+    /// Counted targets.
+    pub tokens: u64,
+    /// One for each precision.
+    pub precisions: Vec<InPrecision>,
+}
+
+/// What was measured in one precision.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct InPrecision {
+    /// As `hessian-probe calibrate` calls it.
+    pub name: String,
+    /// ‖g‖.
+    pub gradient_norm: f64,
+    /// ‖θ‖.
+    pub parameter_norm: f64,
+    /// ‖g − g_reference‖ / ‖g_reference‖.
+    pub gradient_error: Option<f64>,
+    /// η.
+    pub noise: f64,
+    /// One for each vector.
+    pub sweeps: Vec<Sweep>,
+    /// One for each way to compute products.
+    pub runs: Vec<Run>,
+}
+
+/// Errors over steps.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Along which vector.
+    pub direction: DirectionKind,
+    /// ‖Hv‖ of the reference.
+    pub norm: f64,
+    /// vᵀHv of the reference.
+    pub curvature: f64,
+    /// By central differences, h ascending.
+    pub points: Vec<Point>,
+    /// By `step_size = "auto"`.
+    pub automatic: Choice,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Point {
+    pub step: f64,
+    /// h̄.
+    pub realised: f64,
+    /// The true relative error.
+    pub error: f64,
+    pub predicted: f64,
+    /// vᵀw.
+    pub curvature: f64,
+}
+
+/// A Lanczos run against the reference's.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// How its products were computed.
+    pub products: String,
+    pub lambda_max: Compared,
+    pub lambda_min: Compared,
+    pub first_moment: Compared,
+    pub second_moment: Compared,
+    /// The largest deviation of an α or a β, over the largest of all.
+    pub worst_deviation: f64,
+    pub orthogonality_defect: Option<f64>,
+    pub gradients: u64,
+}
+
+/// A spectrum with outliers deflated.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Deflated {
+    /// How many were asked for.
+    pub deflate: usize,
+    /// How many were.
+    pub deflated: usize,
+    /// Below it nodes are unresolved.
+    pub floor: f64,
+    /// The quadrature mass there.
+    pub mass: Estimate,
+    pub lambda_max: f64,
+    pub gradients: u64,
+}
+
+impl From<&Regime> for InPrecision {
+    fn from(regime: &Regime) -> Self {
+        let sweep = |found: &hessian_probe::regimes::DirectionRecord| Sweep {
+            direction: found.direction,
+            norm: found.norm,
+            curvature: found.curvature,
+            points: found
+                .rows
+                .iter()
+                .filter_map(|row| {
+                    let central = row.central?;
+                    Some(Point {
+                        step: row.step,
+                        realised: central.realised,
+                        error: central.error,
+                        predicted: central.predicted,
+                        curvature: central.curvature,
+                    })
+                })
+                .collect(),
+            automatic: found.automatic,
+        };
+        Self {
+            name: regime.name.clone(),
+            gradient_norm: regime.gradient_norm,
+            parameter_norm: regime.parameter_norm,
+            gradient_error: regime.gradient_error,
+            noise: regime.noise.gradient,
+            sweeps: regime.directions.iter().map(sweep).collect(),
+            runs: regime.runs.iter().map(Run::from).collect(),
+        }
+    }
+}
+
+impl Sweep {
+    /// The smallest error.
+    pub fn best(&self) -> Option<f64> {
+        self.best_point().map(|point| point.error)
+    }
+
+    /// Its step.
+    pub fn best_step(&self) -> Option<f64> {
+        self.best_point().map(|point| point.step)
+    }
+
+    fn best_point(&self) -> Option<&Point> {
+        self.points.iter().min_by(|a, b| a.error.total_cmp(&b.error))
+    }
+}
+
+impl From<&RunRecord> for Run {
+    fn from(found: &RunRecord) -> Self {
+        Self {
+            products: products(&found.hvp),
+            lambda_max: found.lambda_max,
+            lambda_min: found.lambda_min,
+            first_moment: found.first_moment,
+            second_moment: found.second_moment,
+            worst_deviation: found.worst_deviation(),
+            orthogonality_defect: found.run.orthogonality_defect,
+            gradients: found.run.gradients,
+        }
+    }
+}
+
+fn products(hvp: &HvpConfig) -> String {
+    let formula = format!("{:?}", hvp.difference).to_lowercase();
+    match hvp.step_size {
+        StepSize::Auto => format!("{formula}, h per vector"),
+        StepSize::Absolute(h) => format!("{formula}, h = {h:e}"),
+        StepSize::Relative(h) => format!("{formula}, h = {h:e}·‖θ‖"),
+    }
+}
+
+impl Deflated {
+    /// Of a snapshot for which `deflate` values were to be deflated.
+    pub fn of(deflate: usize, snapshot: &Snapshot) -> Self {
+        Self {
+            deflate,
+            deflated: snapshot.probes.iter().map(|probe| probe.deflated.len()).max().unwrap_or(0),
+            floor: snapshot.unresolved.floor,
+            mass: snapshot.unresolved.mass,
+            lambda_max: snapshot.lambda_max.value,
+            gradients: snapshot.cost.gradients,
+        }
+    }
+}
