@@ -10,6 +10,8 @@ use closure_host::ClosureHost;
 use hessian_probe::checkpoint::Sidecar;
 use hessian_probe::log::{Record, read_jsonl};
 use hessian_probe::{Callback, Control, Error, HessianProbe, ProbeConfig};
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
 use std::path::Path;
 use tch::Kind;
 
@@ -107,6 +109,14 @@ fn tracking_goes_on_from_its_checkpoint() {
         let error = probe(&logs, toml).on_load_checkpoint(&checkpoint, &mut host).unwrap_err().to_string();
         assert!(error.contains("top.rank-0-of-1") && error.contains("delete the directory"), "{error}");
     }
+    // A slice whose end is beyond every index belongs to nobody.
+    let data = [0; 8];
+    let view = TensorView::new(Dtype::F32, vec![2], &data).unwrap();
+    let checksum = HashMap::from([("crc32c".to_owned(), format!("{:08x}", crc32c::crc32c(&data)))]);
+    let beyond = safetensors::serialize([(u64::MAX.to_string(), view)], Some(checksum)).unwrap();
+    std::fs::write(&part, beyond).unwrap();
+    let error = probe(&logs, toml).on_load_checkpoint(&checkpoint, &mut host).unwrap_err().to_string();
+    assert!(error.contains("0 of this rank's"), "{error}");
     std::fs::remove_file(&part).unwrap();
     let error = probe(&logs, toml).on_load_checkpoint(&checkpoint, &mut host).unwrap_err().to_string();
     assert!(error.contains("top.rank-0-of-1"), "{error}");
@@ -287,7 +297,7 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
     let directory = tempfile::tempdir().unwrap();
     let toml = |steps: usize| format!("[slq]\nsteps = {steps}\n[resume]\nevery = 1");
     type Change = fn(&mut ClosureHost, &Path);
-    let changes: [(&str, Change, usize, u64); 6] = [
+    let changes: [(&str, Change, usize, u64); 7] = [
         ("nothing", |_, _| {}, 10, 5),
         (
             "a parameter",
@@ -297,6 +307,7 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
         ),
         ("the configuration", |_, _| {}, 9, 5),
         ("the step", |_, _| {}, 10, 6),
+        ("an entry of T, with a right checksum", |_, path| shorten(&path.join("state")), 10, 5),
         ("a byte of the state", |_, path| flip(&path.join("state")), 10, 5),
         ("a byte of a vector", |_, path| flip(&path.join("vector-2.rank-0-of-1.safetensors")), 10, 5),
     ];
@@ -316,6 +327,17 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
         assert_eq!(changed.calls <= steps as u64, what == "nothing", "{what}: {} gradients", changed.calls);
         assert_eq!(snapshot.probes, expected.probes, "{what}");
     }
+}
+
+/// Takes the last β out of a saved state, and puts the right length and checksum on it.
+fn shorten(path: &Path) {
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let body = text.split_once('\n').unwrap().1;
+    let mut state: serde_json::Value = serde_json::from_str(body).unwrap();
+    state["lanczos"]["run"]["beta"].as_array_mut().unwrap().pop().unwrap();
+    let body = state.to_string();
+    let head = format!("hessian-probe-krylov 2 {} {:08x}", body.len(), crc32c::crc32c(body.as_bytes()));
+    std::fs::write(path, format!("{head}\n{body}")).unwrap();
 }
 
 fn flip(path: &Path) {

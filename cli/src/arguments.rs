@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
@@ -19,6 +20,9 @@ pub struct Arguments {
 pub enum Command {
     /// Probe a saved model: extreme eigenvalues, trace, norm and spectral density of the Hessian of its loss
     Spectrum(SpectrumArguments),
+    /// Find out in which regime of step and precision the Hessian of a saved model can be measured: errors of products
+    /// over steps against a reference, the automatic choices, and what becomes of Lanczos runs
+    Calibrate(CalibrateArguments),
     /// Show a report, or the last snapshot of a log
     Show(ShowArguments),
 }
@@ -210,7 +214,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(needed.iter().chain(flags))?;
         match arguments.command {
             Command::Spectrum(arguments) => Ok(arguments),
-            Command::Show(_) => unreachable!("it says spectrum"),
+            Command::Calibrate(_) | Command::Show(_) => unreachable!("it says spectrum"),
         }
     }
 

@@ -49,6 +49,14 @@ impl Display {
         }
     }
 
+    /// Shows how many gradients of about `total` are computed.
+    pub fn counter(&self, total: u64) -> Counter {
+        self.bar.set_length(total);
+        let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Counter(self.bar.clone())
+    }
+
     /// Takes the bar away.
     pub fn end(&self) {
         self.bar.finish_and_clear();
@@ -68,6 +76,23 @@ fn done(progress: &ProbeProgress) -> u64 {
     let of_run = if progress.complete { progress.steps } else { progress.step };
     let blocks = progress.blocks.map_or(0, |blocks| blocks.hvps);
     (progress.probe * progress.steps + of_run) as u64 + blocks
+}
+
+/// The bar of a [`Display`] as a counter.
+#[derive(Clone, Debug)]
+pub struct Counter(ProgressBar);
+
+impl Counter {
+    /// What is done from now on.
+    pub fn begin(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.tick();
+    }
+
+    /// How much is done.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
 }
 
 /// Writes log lines above the bar instead of through it.

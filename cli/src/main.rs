@@ -8,6 +8,7 @@
 //! All ranks do the same; what one of them fails in is told to all, and one of them says it ([`failure`]).
 
 mod arguments;
+mod calibrate;
 mod choice;
 mod data;
 mod display;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Spectrum(arguments) => spectrum::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
     }
 }

@@ -7,7 +7,6 @@ use hessian_probe_fsdp::{
 };
 use safetensors::tensor::{Dtype as FileDtype, TensorView};
 use std::path::Path;
-use std::sync::LazyLock;
 use tch::{Device, Kind};
 
 /// One layer with as few weights as there can be.
@@ -60,12 +59,10 @@ pub fn safetensors(config: &LlamaConfig, keep: impl Fn(usize) -> bool) -> Vec<u8
 /// # Errors
 /// As [`ModelSource::open`] and [`Evaluation::new`].
 pub fn open(path: &Path) -> hessian_probe_fsdp::Result<()> {
-    static GROUP: LazyLock<ProcessGroup> = LazyLock::new(|| {
-        tch::set_num_threads(1);
-        ProcessGroup::single()
-    });
+    tch::set_num_threads(1);
+    let group = ProcessGroup::single();
     let source = ModelSource::open(path)?;
-    let evaluation = Evaluation::new(&source, &GROUP, EvaluationConfig::default())?;
+    let evaluation = Evaluation::new(&source, &group, EvaluationConfig::default())?;
     assert_eq!(evaluation.model().vocab_size, source.config().vocab_size);
     Ok(())
 }

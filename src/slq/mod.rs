@@ -230,7 +230,7 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    loan_bytes(host)
+    loan_bytes(host, config.hvp.precision)
         + (2 + recent) * layout.vector_bytes()
         + (basis + deflation::bytes(layout, slq)).max(blocks)
 }

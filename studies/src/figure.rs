@@ -2,6 +2,7 @@
 
 use crate::Result;
 use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
 
 /// What belongs together.
 pub struct Series {
@@ -35,6 +36,8 @@ const COLORS: [RGBColor; 5] = [
 /// # Errors
 /// The renderer's.
 pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
+    // Widths of texts are measured with a font of our own: the machine may have none.
+    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")?;
     let mut document = String::new();
     {
         let area = SVGBackend::with_string(&mut document, SIZE).into_drawing_area();
