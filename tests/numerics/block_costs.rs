@@ -61,7 +61,8 @@ fn progress_goes_on_through_the_blocks_to_the_products_of_the_plan() {
     probe.on_progress(move |progress| listener.lock().unwrap().push(*progress));
     let snapshot = probe.probe(0, &mut host).unwrap().clone();
     let told = told.lock().unwrap();
-    let (lanczos, blocks) = told.split_at(told.iter().position(|progress| progress.blocks.is_some()).unwrap());
+    let (lanczos, blocks) =
+        told.split_at(told.iter().position(|progress| progress.blocks.is_some()).unwrap());
     assert!(lanczos.last().is_some_and(|last| last.complete && last.probe == 1));
     let found = snapshot.block_diagonal.unwrap();
     let counts: Vec<u64> = blocks.iter().map(|progress| progress.blocks.unwrap().hvps).collect();
