@@ -15,7 +15,9 @@ pub struct BudgetConfig {
     /// as long as the last one was. The first probe of a session is not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_overhead: Option<f64>,
-    /// The memory that a probe may take on each rank: bytes, or a string like `"2GB"`, `"512MiB"`.
+    /// The memory that a probe may take on each rank: bytes, or a string like `"2GB"`, `"512MiB"`. Counted are the
+    /// vectors of the probe and, under `hvp.precision = "full"`, the copies in f32 of parameters in less and of their
+    /// gradient that the host makes for it; not the activations of a gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory: Option<Bytes>,
 }

@@ -97,6 +97,7 @@
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
 //! | [`blocks`] | how much of the Hessian is block-diagonal |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
+//! | [`regimes`] | where products are to be trusted: sweeps of steps in several precisions against a reference |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
 //! | [`sharded`] | vectors that live in shards, and probe vectors by global index |
 //! | [`checkpoint`] | our state beside a checkpoint |
@@ -118,9 +119,11 @@ pub mod host;
 mod interrupt;
 pub mod krylov;
 pub mod log;
+mod memory;
 pub mod operator;
 mod probe;
 mod progress;
+pub mod regimes;
 pub mod schedule;
 pub mod sharded;
 mod slq;
@@ -134,5 +137,5 @@ pub use group::{HostError, ProcessGroup, ReduceOp, SingleProcess};
 pub use host::{Gradient, Host, Precision, Progress, RandomState, Shard};
 pub use interrupt::Interrupter;
 pub use probe::HessianProbe;
-pub use progress::ProbeProgress;
+pub use progress::{BlocksProgress, ProbeProgress};
 pub use spectrum::Snapshot;

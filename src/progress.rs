@@ -3,7 +3,7 @@
 use crate::krylov::{Lanczos, LanczosState};
 use std::fmt;
 
-/// How far a running probe is. Told after each Lanczos step by
+/// How far a running probe is. Told after each Lanczos step, and then after each product for blocks, by
 /// [`HessianProbe::on_progress`](crate::HessianProbe::on_progress).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,17 +20,34 @@ pub struct ProbeProgress {
     pub complete: bool,
     /// Gradients that this process has computed in this probe.
     pub gradients: u64,
+    /// The comparison with diagonal blocks, which comes after the last Lanczos step.
+    pub blocks: Option<BlocksProgress>,
+}
+
+/// How far a comparison with diagonal blocks is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlocksProgress {
+    /// Hessian-vector products taken, each counted once.
+    pub hvps: u64,
+    /// How many there are in the [plan](crate::blocks::Plan); fewer are taken where the spectrum of a block is
+    /// exhausted before.
+    pub planned: u64,
 }
 
 type Tell = Box<dyn FnMut(&ProbeProgress) + Send>;
 
 /// Whom a probe tells, if anybody.
 #[derive(Default)]
-pub(crate) struct Observer(Option<Tell>);
+pub(crate) struct Observer {
+    tell: Option<Tell>,
+    /// What was told last.
+    last: Option<ProbeProgress>,
+}
 
 impl Observer {
     pub(crate) fn new(tell: impl FnMut(&ProbeProgress) + Send + 'static) -> Self {
-        Self(Some(Box::new(tell)))
+        Self { tell: Some(Box::new(tell)), last: None }
     }
 
     /// After a step of run number `probe` of `probes`.
@@ -42,15 +59,28 @@ impl Observer {
         complete: bool,
         gradients: u64,
     ) {
-        if let Some(tell) = &mut self.0 {
-            let step = state.run.alpha.len();
-            tell(&ProbeProgress { probe, probes, step, steps: lanczos.steps, complete, gradients });
+        let step = state.run.alpha.len();
+        let blocks = None;
+        self.tell(ProbeProgress { probe, probes, step, steps: lanczos.steps, complete, gradients, blocks });
+    }
+
+    /// After a product for blocks; Lanczos steps stay as they were.
+    pub(crate) fn compared(&mut self, blocks: BlocksProgress, gradients: u64) {
+        if let Some(last) = self.last {
+            self.tell(ProbeProgress { blocks: Some(blocks), gradients, ..last });
+        }
+    }
+
+    fn tell(&mut self, progress: ProbeProgress) {
+        if let Some(tell) = &mut self.tell {
+            tell(&progress);
+            self.last = Some(progress);
         }
     }
 }
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Observer" } else { "no observer" })
+        f.write_str(if self.tell.is_some() { "Observer" } else { "no observer" })
     }
 }

@@ -145,6 +145,7 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/reduced_values", s.cost.reduced_values as f64);
     put("probe/basis_bytes", s.cost.basis_bytes as f64);
     put("probe/vector_bytes", s.cost.vector_bytes as f64);
+    put("probe/peak_memory_bytes", s.cost.peak_memory_bytes.unwrap() as f64);
     if let Some(blocks) = &s.block_diagonal {
         let gradient = blocks.gradient.unwrap();
         for (name, e) in [

@@ -1,7 +1,9 @@
 //! What can be said on the command line.
 
+use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
 use hessian_probe::config::{Difference, Reorthogonalize, StepSize};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,14 +20,17 @@ pub struct Arguments {
 pub enum Command {
     /// Probe a saved model: extreme eigenvalues, trace, norm and spectral density of the Hessian of its loss
     Spectrum(SpectrumArguments),
+    /// Find out in which regime of step and precision the Hessian of a saved model can be measured: errors of products
+    /// over steps against a reference, the automatic choices, and what becomes of Lanczos runs
+    Calibrate(CalibrateArguments),
     /// Show a report, or the last snapshot of a log
     Show(ShowArguments),
 }
 
 #[derive(Debug, Args)]
 pub struct SpectrumArguments {
-    /// The model: a directory in Hugging Face's form (config.json, model.safetensors or its index)
-    #[arg(long, value_name = "DIR")]
+    /// The model: a directory in Hugging Face's form (config.json, model.safetensors or its index), or a GGUF file
+    #[arg(long, value_name = "DIR|FILE.gguf")]
     pub model: PathBuf,
 
     /// The data: one JSON object a line, with `input_ids` and optionally `labels` (same length, -100 is not counted;
@@ -59,7 +64,7 @@ pub struct SpectrumArguments {
         value_parser = parse::<Difference>,
         help = format!(
             "The difference formula of a Hessian-vector product ({}); `auto` takes one gradient a product where that is \
-             accurate enough, and two elsewhere",
+             accurate enough, and two elsewhere; `exact` differentiates twice, on one rank",
             choices::<Difference>().join(", ")
         )
     )]
@@ -70,14 +75,16 @@ pub struct SpectrumArguments {
     #[arg(long, value_name = "H", default_value = "auto", value_parser = parse::<StepSize>)]
     pub step_size: StepSize,
 
-    /// Against which Lanczos vectors each new one is orthogonalised: `full` (all; they stay in memory), a number N (the
-    /// last N, at least 2), or `none`
-    #[arg(long, value_name = "full|none|N", default_value = "full", value_parser = reorthogonalize)]
+    /// Against which Lanczos vectors each new one is orthogonalised: `full` (all; they stay in memory), `partial` (all,
+    /// but only at steps where the products' noise makes it worth a pass over them), a number N (the last N, at least
+    /// 2), or `none` (the least memory; copies of Ritz values are found and merged)
+    #[arg(long, value_name = "full|partial|none|N", default_value = "full", value_parser = reorthogonalize)]
     pub reorthogonalize: Reorthogonalize,
 
-    /// The blocks of the block-diagonal part that the Hessian is compared with
-    #[arg(long, value_enum, default_value_t = Blocks::None)]
-    pub blocks: Blocks,
+    /// Find up to K outliers by a run of their own, and take them out of all others, which then resolve smaller
+    /// eigenvalues; 0: none
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub deflate: usize,
 
     /// A directory for TensorBoard event files and snapshots.jsonl [default: none are written]
     #[arg(long, value_name = "DIR")]
@@ -95,6 +102,73 @@ pub struct SpectrumArguments {
     /// Log what is done to stderr; twice for more. RUST_LOG (as of env_logger) goes before
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+
+    #[command(flatten)]
+    pub blocks: BlockArguments,
+}
+
+/// The block-diagonal part of the Hessian, which it is compared with.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Comparison with diagonal blocks")]
+pub struct BlockArguments {
+    #[arg(
+        long = "blocks",
+        value_name = "BY",
+        default_value = "none",
+        value_parser = parse::<By>,
+        help = format!(
+            "What a block is ({}): the parameters of a layer, one tensor, or a kind of tensors (attention, MLP, embedding, \
+             norms)",
+            choices::<By>().join(", ")
+        )
+    )]
+    pub by: By,
+
+    /// A block by its parameters' names, in place of --blocks; may be given several times. `*` stands for any
+    /// characters; the first pattern that matches decides, and what none matches is the block `other`
+    #[arg(long = "block-pattern", value_name = "NAME=GLOB[,GLOB]", value_parser = pattern)]
+    pub patterns: Vec<NamedPatterns>,
+
+    #[arg(
+        long = "block-method",
+        value_name = "METHOD",
+        value_parser = parse::<Method>,
+        help = format!(
+            "How the block-diagonal part is applied ({}): a product for each block, or one for each draw of signs; `auto`: \
+             the cheaper [default: auto]",
+            choices::<Method>().join(", ")
+        )
+    )]
+    pub method: Option<Method>,
+
+    #[arg(
+        long = "block-vectors",
+        value_name = "N",
+        help = format!("Random vectors to compare along; one gives no standard errors [default: {}]", BlocksConfig::default().vectors)
+    )]
+    pub vectors: Option<NonZeroUsize>,
+
+    #[arg(
+        long = "block-draws",
+        value_name = "N",
+        help = format!("Draws of signs for each vector by the stochastic method, at least 2 [default: {}]", BlocksConfig::default().draws)
+    )]
+    pub draws: Option<usize>,
+
+    #[arg(
+        long = "block-steps",
+        value_name = "M",
+        help = format!(
+            "Lanczos steps for the spectrum of each block; 0: no spectra [default: {}]",
+            BlocksConfig::default().spectrum_steps
+        )
+    )]
+    pub spectrum_steps: Option<usize>,
+
+    /// The most Hessian-vector products to spend on blocks, those that are computed again included. Where the plan
+    /// needs more, less is measured, and the report says what was left out [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_hvps: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -115,20 +189,19 @@ pub enum Precision {
     Bf16,
 }
 
-/// The blocks that parameters are divided into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Blocks {
-    /// No comparison
-    None,
-    /// The layers of the model
-    Layer,
-    /// Each parameter tensor
-    Tensor,
-}
-
 /// A number is a window.
 fn reorthogonalize(text: &str) -> Result<Reorthogonalize, String> {
     if text.parse::<f64>().is_ok() { parse(&format!("window={text}")) } else { parse(text) }
+}
+
+/// `NAME=GLOB[,GLOB]`.
+fn pattern(text: &str) -> Result<NamedPatterns, String> {
+    match text.split_once('=') {
+        Some((name, globs)) if !name.is_empty() && globs.split(',').all(|glob| !glob.is_empty()) => {
+            Ok(NamedPatterns { name: name.into(), patterns: globs.split(',').map(str::to_owned).collect() })
+        }
+        _ => Err("is not of the form NAME=GLOB[,GLOB], as in attention=*.self_attn.*".into()),
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +214,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(needed.iter().chain(flags))?;
         match arguments.command {
             Command::Spectrum(arguments) => Ok(arguments),
-            Command::Show(_) => unreachable!("it says spectrum"),
+            Command::Calibrate(_) | Command::Show(_) => unreachable!("it says spectrum"),
         }
     }
 
@@ -162,10 +235,26 @@ mod tests {
             (arguments.step_size, arguments.reorthogonalize),
             (StepSize::Absolute(1e-3), Reorthogonalize::None)
         );
+        assert_eq!(
+            spectrum(&["--reorthogonalize", "partial"]).unwrap().reorthogonalize,
+            Reorthogonalize::Partial
+        );
+        assert_eq!(spectrum(&["--blocks", "kind"]).unwrap().blocks.by, By::Kind);
         let flags = ["--step-size", "relative=1e-6", "--reorthogonalize", "8"];
         let arguments = spectrum(&flags).unwrap();
         assert_eq!(arguments.step_size, StepSize::Relative(1e-6));
         assert_eq!(arguments.reorthogonalize, Reorthogonalize::Window(8));
+    }
+
+    #[test]
+    fn a_pattern_has_a_name_and_one_glob_or_several() {
+        let flags = ["--block-pattern", "heads=*.q_proj.*,*.k_proj.*", "--block-pattern", "rest=*"];
+        let patterns = spectrum(&flags).unwrap().blocks.patterns;
+        let named = |name: &str, globs: &[&str]| NamedPatterns {
+            name: name.into(),
+            patterns: globs.iter().map(|&glob| glob.to_owned()).collect(),
+        };
+        assert_eq!(patterns, [named("heads", &["*.q_proj.*", "*.k_proj.*"]), named("rest", &["*"])]);
     }
 
     #[test]
@@ -181,7 +270,12 @@ mod tests {
             ("--steps", "0", "zero"),
             ("--ranks", "0", "zero"),
             ("--dtype", "f16", "bf16"),
-            ("--blocks", "row", "tensor"),
+            ("--blocks", "row", "`kind`"),
+            ("--block-method", "guess", "`stochastic`"),
+            ("--block-vectors", "0", "zero"),
+            ("--block-pattern", "*.mlp.*", "NAME=GLOB"),
+            ("--block-pattern", "mlp=", "NAME=GLOB"),
+            ("--max-hvps", "-1", "-1"),
         ] {
             let error = spectrum(&[&format!("{flag}={value}")]).unwrap_err().to_string();
             assert!(error.contains(flag) && error.contains(shown), "{error}");

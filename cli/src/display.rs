@@ -36,29 +36,62 @@ impl Display {
         self.bar.suspend(|| eprintln!("note: {note}"));
     }
 
-    /// A function that moves the bar, for `probes` runs of `steps` Lanczos steps.
-    pub fn bar(&self, probes: usize, steps: usize) -> impl FnMut(&ProbeProgress) + Send + 'static {
+    /// A function that moves the bar, for a probe of so many products: its Lanczos steps, then those for blocks.
+    pub fn bar(&self, products: u64) -> impl FnMut(&ProbeProgress) + Send + 'static {
         let bar = self.bar.clone();
-        bar.set_length((probes * steps) as u64);
+        bar.set_length(products);
         let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message("measuring the gradient's noise");
         move |progress| {
-            bar.set_message(format!(
-                "probe {}/{}, step {}/{}",
-                progress.probe + 1,
-                progress.probes,
-                progress.step,
-                progress.steps
-            ));
-            let done = if progress.complete { progress.steps } else { progress.step };
-            bar.set_position((progress.probe * progress.steps + done) as u64);
+            bar.set_message(message(progress));
+            bar.set_position(done(progress));
         }
+    }
+
+    /// Shows how many gradients of about `total` are computed.
+    pub fn counter(&self, total: u64) -> Counter {
+        self.bar.set_length(total);
+        let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Counter(self.bar.clone())
     }
 
     /// Takes the bar away.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+fn message(progress: &ProbeProgress) -> String {
+    let ProbeProgress { probe, probes, step, steps, .. } = progress;
+    match progress.blocks {
+        Some(blocks) => format!("blocks, product {}/{}", blocks.hvps, blocks.planned),
+        None => format!("probe {}/{probes}, step {step}/{steps}", probe + 1),
+    }
+}
+
+/// Products of a bar's length. A run that ended early has done all that it can.
+fn done(progress: &ProbeProgress) -> u64 {
+    let of_run = if progress.complete { progress.steps } else { progress.step };
+    let blocks = progress.blocks.map_or(0, |blocks| blocks.hvps);
+    (progress.probe * progress.steps + of_run) as u64 + blocks
+}
+
+/// The bar of a [`Display`] as a counter.
+#[derive(Clone, Debug)]
+pub struct Counter(ProgressBar);
+
+impl Counter {
+    /// What is done from now on.
+    pub fn begin(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.tick();
+    }
+
+    /// How much is done.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
     }
 }
 

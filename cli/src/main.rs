@@ -8,11 +8,13 @@
 //! All ranks do the same; what one of them fails in is told to all, and one of them says it ([`failure`]).
 
 mod arguments;
+mod calibrate;
 mod choice;
 mod data;
 mod display;
 mod failure;
 mod launch;
+mod malloc;
 mod options;
 mod report;
 mod show;
@@ -25,6 +27,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    malloc::return_large_blocks();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Spectrum(arguments) => spectrum::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
     }
 }

@@ -1,10 +1,11 @@
 //! From the command line to the library's configuration.
 
-use crate::arguments::{Blocks, Precision, SpectrumArguments};
-use hessian_probe::blocks::{BlocksConfig, By};
-use hessian_probe::config::{HvpConfig, LogConfig, SlqConfig};
+use crate::arguments::{BlockArguments, Precision, SpectrumArguments};
+use hessian_probe::blocks::BlocksConfig;
+use hessian_probe::config::{Difference, HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::{OnError, ProbeConfig};
 use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig};
+use std::num::NonZeroUsize;
 
 /// How the model is evaluated.
 pub fn evaluation(arguments: &SpectrumArguments) -> Result<EvaluationConfig, String> {
@@ -13,17 +14,15 @@ pub fn evaluation(arguments: &SpectrumArguments) -> Result<EvaluationConfig, Str
         Precision::F64 => Dtype::F64,
         Precision::Bf16 => Dtype::Bf16,
     };
-    Ok(EvaluationConfig { dtype, attention: Attention::Sdpa, micro_batch_tokens: None })
+    // libtorch's fused attention has no second derivative.
+    let exact = arguments.difference == Difference::Exact;
+    let attention = if exact { Attention::Plain } else { Attention::Sdpa };
+    Ok(EvaluationConfig { dtype, attention, ..EvaluationConfig::default() })
 }
 
 /// The probe of a model with `parameters` parameters.
 pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConfig, String> {
-    let by = match arguments.blocks {
-        Blocks::None => By::None,
-        Blocks::Layer => By::Layer,
-        Blocks::Tensor => By::Tensor,
-    };
-    let blocks = BlocksConfig { by, ..BlocksConfig::default() };
+    let blocks = blocks(&arguments.blocks)?;
     let log = match &arguments.logdir {
         Some(dir) => LogConfig { dir: dir.clone(), ..LogConfig::default() },
         None => LogConfig { tensorboard: false, jsonl: false, ..LogConfig::default() },
@@ -33,6 +32,7 @@ pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConf
         probes: arguments.probes.get(),
         reorthogonalize: arguments.reorthogonalize,
         seed: arguments.seed,
+        deflate: arguments.deflate,
         ..SlqConfig::default()
     };
     let hvp = HvpConfig {
@@ -41,6 +41,35 @@ pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConf
         ..HvpConfig::default()
     };
     Ok(ProbeConfig { on_error: OnError::Stop, slq, hvp, blocks, log, ..ProbeConfig::default() })
+}
+
+/// What is compared with diagonal blocks, if anything.
+fn blocks(arguments: &BlockArguments) -> Result<BlocksConfig, String> {
+    let BlockArguments { by, patterns, method, vectors, draws, spectrum_steps, max_hvps } = arguments;
+    let default = BlocksConfig::default();
+    let config = BlocksConfig {
+        by: *by,
+        patterns: patterns.clone(),
+        method: method.unwrap_or(default.method),
+        vectors: vectors.map_or(default.vectors, NonZeroUsize::get),
+        draws: draws.unwrap_or(default.draws),
+        spectrum_steps: spectrum_steps.unwrap_or(default.spectrum_steps),
+        max_hvps: *max_hvps,
+        ..default
+    };
+    let idle = [
+        ("--block-method", method.is_some()),
+        ("--block-vectors", vectors.is_some()),
+        ("--block-draws", draws.is_some()),
+        ("--block-steps", spectrum_steps.is_some()),
+        ("--max-hvps", max_hvps.is_some()),
+    ];
+    match idle.into_iter().find(|(_, given)| *given && !config.is_on()) {
+        Some((flag, _)) => {
+            Err(format!("{flag}: there are no blocks; say which by --blocks or --block-pattern"))
+        }
+        None => Ok(config),
+    }
 }
 
 /// As many as asked for and as there can be: a Krylov space has at most n dimensions.

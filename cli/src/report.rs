@@ -1,20 +1,26 @@
 //! The report file.
 
-use hessian_probe::Snapshot;
 use hessian_probe::checkpoint::atomic;
+use serde::Serialize;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Where the report will be, as far as that can be known before hours of work.
 #[derive(Debug)]
 pub struct Report {
+    flag: &'static str,
     path: PathBuf,
 }
 
 impl Report {
     /// Makes sure that a file can be written there, and makes its directory.
     pub fn at(path: &Path) -> Result<Self, String> {
-        let refuse = |reason: &dyn std::fmt::Display| format!("--out {}: {reason}", path.display());
+        Self::at_flag("--out", path)
+    }
+
+    /// The same for a file that another flag names.
+    pub fn at_flag(flag: &'static str, path: &Path) -> Result<Self, String> {
+        let refuse = |reason: &dyn std::fmt::Display| format!("{flag} {}: {reason}", path.display());
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(refuse(&"is a directory; name a file"));
         };
@@ -25,15 +31,28 @@ impl Report {
         trial.push(format!(".{}.trial", std::process::id()));
         let trial = path.with_file_name(trial);
         File::create(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| refuse(&error))?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { flag, path: path.to_owned() })
     }
 
-    /// Writes the snapshot, whole or not at all.
-    pub fn write(&self, snapshot: &Snapshot) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| format!("--out {}: {error}", self.path.display());
-        let mut text = serde_json::to_vec(snapshot).map_err(|error| failed(&error))?;
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the record as JSON, whole or not at all.
+    pub fn write(&self, record: &impl Serialize) -> Result<(), String> {
+        let mut text = serde_json::to_vec(record).map_err(|error| self.failed(&error))?;
         text.push(b'\n');
-        atomic::write(&self.path, &text).map_err(|error| failed(&error))
+        self.write_bytes(&text)
+    }
+
+    /// The same for anything else.
+    pub fn write_bytes(&self, bytes: &[u8]) -> Result<(), String> {
+        atomic::write(&self.path, bytes).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> String {
+        format!("{} {}: {error}", self.flag, self.path.display())
     }
 }
 

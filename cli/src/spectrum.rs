@@ -9,7 +9,10 @@ use crate::options;
 use crate::report::Report;
 use crate::signals::Stop;
 use crate::summary::Summary;
-use hessian_probe::{Callback, HessianProbe};
+use hessian_probe::blocks::{Partition, Plan};
+use hessian_probe::config::Difference;
+use hessian_probe::sharded::Layout;
+use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::{ProcessGroup, is_launched};
 use hessian_probe_fsdp::{Evaluation, ModelSource};
 use std::process::ExitCode;
@@ -77,9 +80,16 @@ fn probe(
             arguments.steps
         ));
     }
+    let plan = plan(&evaluation, &config)?;
+    if let Some(plan) = plan.as_ref().filter(|_| is_first) {
+        display.note(&format!(
+            "to be spent on blocks: {plan} (a product takes a gradient, or two; --max-hvps limits them)"
+        ));
+    }
+    let products = (probes * steps) as u64 + plan.as_ref().map_or(0, Plan::hvps);
     let mut probe = HessianProbe::new(config)?;
     stop.attach(probe.interrupter());
-    probe.on_progress(display.bar(probes, steps));
+    probe.on_progress(display.bar(products));
     let snapshot = probe.probe(0, &mut evaluation)?.clone();
     display.end();
 
@@ -98,11 +108,28 @@ fn probe(
     agree(group, written.and(logged.map(drop)))
 }
 
+/// What the blocks will take. Collective.
+fn plan(evaluation: &Evaluation, config: &ProbeConfig) -> Result<Option<Plan>, Failure> {
+    if !config.blocks.is_on() {
+        return Ok(None);
+    }
+    let layout = Layout::new(evaluation, config.slq.dtype)?;
+    let partition = Partition::new(evaluation, &layout, &config.blocks)?;
+    Ok(Some(Plan::new(&config.blocks, &partition)))
+}
+
 /// What can be said before anything is read.
 fn check(arguments: &SpectrumArguments, group: &ProcessGroup) -> Result<(), Failure> {
     if let Some(ranks) = arguments.ranks.filter(|ranks| ranks.get() != group.world_size()) {
         return Err(Failure::from(format!(
             "--ranks {ranks}, but {} rank(s) were started from outside; leave --ranks out under torchrun",
+            group.world_size()
+        )));
+    }
+    if arguments.difference == Difference::Exact && group.world_size() > 1 {
+        return Err(Failure::from(format!(
+            "--difference exact: {} ranks share the model, and differentiating twice needs the whole of it on one; run \
+             on one rank, or take another --difference",
             group.world_size()
         )));
     }

@@ -5,7 +5,8 @@ mod common;
 use common::llama::{Example, Shape};
 use common::{Case, assert_close, program, read_report, text, tokens};
 use hessian_probe::Snapshot;
-use std::process::Stdio;
+use hessian_probe_c10d::StoreServer;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn case(sequences: &[(i64, i64)]) -> Case {
@@ -64,7 +65,68 @@ fn lambda_max_and_trace_agree_in_f32() {
     }
 }
 
-/// As torchrun does it: the environment says who is who.
+/// torchrun's agent hosts the store at which ranks meet, so that rank 0 is a client of it like all others; and it sets
+/// more than is needed.
+#[test]
+fn under_torchruns_environment_ranks_meet_at_its_agents_store() {
+    let case = case(&[(1, 9), (2, 6)]);
+    let one = case.report(&["--dtype", "f64", "--steps", "12"]);
+    std::fs::remove_file(case.path("report.json")).unwrap();
+    let store = StoreServer::host(0).unwrap();
+    let start = |rank: usize| {
+        let mut command = case.command(&["--dtype", "f64", "--steps", "12"]);
+        for (name, value) in [("RANK", rank), ("LOCAL_RANK", rank), ("ROLE_RANK", rank), ("GROUP_RANK", 0)] {
+            command.env(name, value.to_string());
+        }
+        for name in ["WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"] {
+            command.env(name, "2");
+        }
+        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", store.port().to_string());
+        command.env("TORCHELASTIC_USE_AGENT_STORE", "True").env("TORCHELASTIC_RUN_ID", "none");
+        command.env("TORCHELASTIC_RESTART_COUNT", "0").env("TORCHELASTIC_MAX_RESTARTS", "0");
+        command.env("TORCHELASTIC_ERROR_FILE", case.path("error.json")).env("GROUP_WORLD_SIZE", "1");
+        command.env("GLOO_SOCKET_IFNAME", "lo");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let [first, second] = [start(0), start(1)].map(|rank| rank.wait_with_output().unwrap());
+    assert!(first.status.success() && second.status.success(), "{}", text(&first.stderr));
+    assert_eq!(text(&second.stdout) + &text(&second.stderr), "");
+    same_in_f64(&one, &read_report(&case.path("report.json")));
+}
+
+/// PyTorch's own launcher: `pip install torch`, then `HESSIAN_PROBE_TORCHRUN=.../bin/torchrun cargo test -p
+/// hessian-probe-cli --test ranks -- --ignored`.
+#[test]
+#[ignore = "needs PyTorch with all it depends on, several GB; HESSIAN_PROBE_TORCHRUN must name its torchrun"]
+fn torchrun_starts_ranks_that_find_what_one_process_finds() {
+    let torchrun = std::env::var_os("HESSIAN_PROBE_TORCHRUN").expect("HESSIAN_PROBE_TORCHRUN");
+    let case = case(&[(1, 9), (2, 6)]);
+    let one = case.report(&["--dtype", "f64", "--steps", "12"]);
+    std::fs::remove_file(case.path("report.json")).unwrap();
+    let probe = case.command(&["--dtype", "f64", "--steps", "12"]);
+    let under_torchrun = |probe: &Command| {
+        let mut command = Command::new(&torchrun);
+        command
+            .args(["--no-python", "--nproc-per-node", "2"])
+            .arg(probe.get_program())
+            .args(probe.get_args());
+        command.output().unwrap()
+    };
+    let output = under_torchrun(&probe);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).matches("λ_max").count(), 1, "one rank speaks");
+    let report = read_report(&case.path("report.json"));
+    assert_eq!(report.world_size, 2);
+    same_in_f64(&one, &report);
+    // A rank that fails fails the launch, and one of them says why.
+    case.write_data("");
+    let output = under_torchrun(&probe);
+    assert!(!output.status.success());
+    assert_eq!(text(&output.stderr).matches("error: ").count(), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is empty"), "{}", text(&output.stderr));
+}
+
+/// The least that a launcher sets: the environment says who is who, and rank 0 hosts the store.
 #[test]
 fn ranks_that_others_started_find_each_other_and_one_of_them_writes() {
     let case = case(&[(1, 9), (2, 6)]);

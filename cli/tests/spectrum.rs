@@ -118,8 +118,27 @@ fn long_lanczos(oracle: &ClosureHost, steps: usize) -> (f64, f64, f64) {
     (eigen.eigenvalues[low], eigen.eigenvalues[high], residual(low).max(residual(high)))
 }
 
+/// Means and their standard errors, over `count` Gaussian vectors v, of vᵀHv, which estimates the trace, and of ‖Hv‖²,
+/// which estimates ‖H‖_F²; by exact products.
+fn hutchinson(oracle: &ClosureHost, count: usize) -> [(f64, f64); 2] {
+    let n = oracle.flat().numel() as i64;
+    let mut normal = common::models::Normal::new(123);
+    let draws: Vec<[f64; 2]> = (0..count)
+        .map(|_| {
+            let v = normal.tensor(&[n], 1.0);
+            let product = oracle.exact_product(&v);
+            [product.dot(&v).double_value(&[]), product.dot(&product).double_value(&[])]
+        })
+        .collect();
+    std::array::from_fn(|k| {
+        let mean = draws.iter().map(|draw| draw[k]).sum::<f64>() / count as f64;
+        let squares = draws.iter().map(|draw| (draw[k] - mean).powi(2)).sum::<f64>();
+        (mean, (squares / (count * (count - 1)) as f64).sqrt())
+    })
+}
+
 #[test]
-fn extremes_of_a_larger_model_are_those_of_a_long_run_with_exact_products() {
+fn extremes_trace_and_norm_of_a_larger_model_are_those_of_exact_products() {
     let shape = Shape {
         vocabulary: 512,
         hidden: 128,
@@ -144,6 +163,44 @@ fn extremes_of_a_larger_model_are_those_of_a_long_run_with_exact_products() {
     assert_eq!((report.parameters, report.world_size), (shape.parameters(), 2));
     assert_close(report.lambda_max.value, max, 1e-5 * max, "λ_max");
     assert_close(report.lambda_min.value, min, 1e-5 * -min, "λ_min");
+
+    // Two steps make the first two moments exact for each vector; other vectors than the reference's.
+    let probes = 16;
+    let [(trace, trace_error), (square, square_error)] = hutchinson(&oracle, 48);
+    let flags = ["--dtype", "f64", "--steps", "2", "--probes", &probes.to_string(), "--ranks", "2"];
+    let report = case.report(&flags);
+    let (found, error) = (report.trace.mean, report.trace.standard_error.unwrap());
+    assert_close(found, trace, 3.0 * error.hypot(trace_error), "the trace");
+    // The variance of vᵀHv over signs is at most 2 ‖H‖_F²; most of H is off its diagonal.
+    let largest = (2.0 * square / f64::from(probes)).sqrt();
+    assert!(
+        (0.3 * largest..2.0 * largest).contains(&error),
+        "an error that says something: {error} {largest}"
+    );
+    let (found, error) = (report.frobenius_norm.mean, report.frobenius_norm.standard_error.unwrap());
+    let norm_error = square_error / (2.0 * square.sqrt());
+    assert_close(found, square.sqrt(), 3.0 * error.hypot(norm_error), "‖H‖_F");
+    assert!(error < 0.2 * found, "an error that says something: {error}");
+}
+
+#[test]
+fn bf16_runs_and_says_everywhere_that_it_is_outside_the_trustworthy_regime() {
+    let shape = Shape::small(6);
+    let case = Case::new(&shape, &lines(&[Example::new(&tokens(1, 12, shape.vocabulary), None)]));
+    let output = case.command(&["--dtype", "bf16", "--steps", "6"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = common::read_report(&case.path("report.json"));
+    let reason = "outside the trustworthy regime";
+    assert!(report.warnings.iter().any(|warning| warning.contains(reason)), "{:?}", report.warnings);
+    assert!(report.hvp.predicted_error_median > 0.1 && report.lambda_max.value.is_finite());
+    let says = |shown: &str| shown.lines().any(|line| line.starts_with("WARNING") && line.contains(reason));
+    assert!(says(&text(&output.stdout)), "{}", text(&output.stdout));
+    let shown = common::program().arg("show").arg(case.path("report.json")).output().unwrap();
+    assert!(says(&text(&shown.stdout)), "{}", text(&shown.stdout));
+    // The same model in f64 has nothing to warn of.
+    let output = case.command(&["--dtype", "f64", "--steps", "6"]).output().unwrap();
+    assert!(!text(&output.stdout).contains("WARNING"), "{}", text(&output.stdout));
+    assert!(common::read_report(&case.path("report.json")).warnings.is_empty());
 }
 
 #[test]
@@ -201,6 +258,18 @@ fn the_flags_reach_the_probe_and_the_log() {
     assert_eq!(serde_json::from_str::<hessian_probe::Snapshot>(snapshot).unwrap(), report);
     let events = std::fs::read_dir(&logdir).unwrap().filter_map(Result::ok);
     assert!(events.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("tfevents")));
+
+    // Formulas and memory are on the terminal, too.
+    let output =
+        case.command(&["--dtype", "f64", "--steps", "3", "--difference", "central4"]).output().unwrap();
+    let (table, again) = (text(&output.stdout), common::read_report(&case.path("report.json")));
+    assert_eq!((again.hvp.central4, again.hvp.central), (6, 0));
+    assert!(table.contains("6 by central differences of fourth order"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("peak memory")), "{table}");
+    // Outliers that are deflated are found by a run of their own.
+    let deflated =
+        case.report(&["--dtype", "f64", "--steps", "12", "--deflate", "2", "--reorthogonalize", "partial"]);
+    assert!(deflated.probes.iter().all(|probe| probe.deflated.len() == 2), "{:?}", deflated.probes);
 
     // Shown from either file.
     for file in [case.path("report.json"), logdir.join("snapshots.jsonl")] {

@@ -37,6 +37,9 @@ struct Arguments {
     /// A directory for the logs, in place of the configuration's
     #[arg(long)]
     logdir: Option<PathBuf>,
+    /// A directory for the trained model in Hugging Face's form, for `hessian-probe spectrum --model`
+    #[arg(long)]
+    export: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -53,7 +56,11 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Corpus::read(&CorpusConfig::new(arguments.text.clone().map_or_else(sources_of_dependencies, Ok)?))?;
     let mut trainer = Trainer::new(training(arguments.steps), group, corpus)?;
     trainer.probe_on_validation(8)?;
-    session::watch(&mut trainer, &mut probe, &display, arguments.steps)
+    session::watch(&mut trainer, &mut probe, &display, arguments.steps)?;
+    if let Some(directory) = &arguments.export {
+        trainer.export_hugging_face(directory)?;
+    }
+    Ok(())
 }
 
 fn training(steps: u64) -> TrainerConfig {

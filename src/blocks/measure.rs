@@ -3,6 +3,7 @@
 use super::assemble::{Found, assemble};
 use super::comparison::Comparer;
 use super::direction::Direction;
+use super::observed::Observed;
 use super::partition::Partition;
 use super::plan::Plan;
 use super::record::BlockDiagonal;
@@ -13,6 +14,7 @@ use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::Operator;
 use crate::operator::{Calibration, FiniteDifference, Start};
+use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -81,13 +83,15 @@ pub(crate) fn on_loan(
     partition: &Partition,
     config: &ProbeConfig,
     w: &mut Tensor,
+    observer: &mut Observer,
 ) -> Result<BlockDiagonal> {
     let plan = Plan::new(&config.blocks, partition);
     ::log::info!(target: "hessian_probe", "blocks: {plan}");
     operator.limit_redone(plan.spare());
     let before = (std::mem::take(&mut operator.products), operator.redone);
     let gradient = operator.gradient_at_origin();
-    let measured = measure(operator, partition, plan, &config.slq, Some(&gradient), w);
+    let mut observed = Observed::new(operator, observer, plan.hvps());
+    let measured = measure(&mut observed, partition, plan, &config.slq, Some(&gradient), w);
     let (products, redone) = (std::mem::replace(&mut operator.products, before.0), operator.redone);
     operator.redone = before.1;
     operator.limit_redone(None);
@@ -164,7 +168,7 @@ pub fn block_diagonal(host: &mut dyn Host, config: &ProbeConfig) -> Result<Block
     let mut operator =
         FiniteDifference::new(host, &layout, &config.hvp, &mut calibration, &never, start, &mut w)?;
     drop(direction);
-    let found = on_loan(&mut operator, &partition, config, &mut w)?;
+    let found = on_loan(&mut operator, &partition, config, &mut w, &mut Observer::default())?;
     operator.finish()?;
     Ok(found)
 }

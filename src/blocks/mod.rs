@@ -47,6 +47,7 @@ mod config;
 mod direction;
 mod measure;
 mod naming;
+mod observed;
 pub mod partition;
 mod plan;
 mod record;

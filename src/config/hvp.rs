@@ -65,7 +65,7 @@ pub enum StepSize {
 }
 
 impl HvpConfig {
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if let StepSize::Absolute(h) | StepSize::Relative(h) = self.step_size
             && !(h.is_finite() && h > 0.0)
         {

@@ -87,6 +87,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             reduced_values: 28,
             basis_bytes: 8_000_000,
             vector_bytes: 16_000_000,
+            peak_memory_bytes: Some(1_500_000_000),
         },
     }
 }

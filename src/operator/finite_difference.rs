@@ -128,8 +128,9 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(operator)
     }
 
-    /// One product with the scheme and step given; its record, and the curvature it found.
-    fn attempt(
+    /// One product with the scheme and step given; its record, the curvature it found, and the error by which choices
+    /// are made.
+    pub(super) fn attempt(
         &mut self,
         v: &Tensor,
         w: &mut Tensor,

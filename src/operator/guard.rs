@@ -9,10 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
 
-/// The bytes of the copies that a loan takes on this rank: θ₀ and live gradients.
-pub(crate) fn loan_bytes(host: &dyn Host) -> u64 {
-    let shards = host.shards().into_iter().map(|shard| shard.tensor);
-    shards.chain(host.live_gradients()).map(|tensor| size(&tensor)).sum()
+/// The bytes of the copies that a loan in `precision` takes on this rank: θ₀ and live gradients, and, in full
+/// precision of narrower parameters, what the host then holds in f32 beside them: parameters and their gradient.
+pub(crate) fn loan_bytes(host: &dyn Host, precision: Precision) -> u64 {
+    let single = Kind::Float.elt_size_in_bytes() as u64;
+    let parameters = host.shards().into_iter().map(|shard| {
+        let (own, entries) = (size(&shard.tensor), shard.tensor.numel() as u64);
+        if precision == Precision::Full && own < single * entries { 3 * single * entries } else { own }
+    });
+    parameters.chain(host.live_gradients().iter().map(size)).sum()
 }
 
 fn size(tensor: &Tensor) -> u64 {
@@ -156,6 +161,13 @@ impl<'h> Guard<'h> {
         }
         let reason = format!("`{call}` does not return one tensor of the shard's size for every shard");
         Err(Error::Layout { rank: self.rank, parameter: "*".into(), reason })
+    }
+
+    /// Puts θ₀ back while the loan goes on.
+    pub(crate) fn return_to_origin(&self) -> Result<()> {
+        let torch = |source| Error::Torch { rank: self.rank, during: "returning to the parameters", source };
+        let parameters = self.shards.iter().map(|shard| &shard.tensor).zip(&self.saved);
+        parameters.map(|(live, copy)| overwrite(live, copy).map_err(torch)).collect()
     }
 
     /// Puts everything back.

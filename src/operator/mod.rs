@@ -5,11 +5,13 @@
 //! - `difference`: passes over the shards that perturb θ and combine gradients;
 //! - `measure`: one difference of gradients, reduced over ranks;
 //! - [`step`]: which step h suits a vector, and the error to expect from it;
+//! - `at_step`: products with a formula and a step that are given;
 //! - `choice`: scheme and step of a product, and whether to try again;
 //! - `calibration`: what is measured now and then: the noise of one gradient, asymmetry;
 //! - [`ecnoise`]: the noise of a function from differences of its values;
 //! - [`finite_difference`]: the operator that Lanczos is given.
 
+mod at_step;
 mod calibration;
 mod choice;
 mod difference;

@@ -13,6 +13,7 @@ use crate::krylov::basis::stored_kind;
 use crate::krylov::lanczos::{Operator, orthogonality_defect};
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
+use crate::memory;
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::{Calibration, Learned, Start, loan_bytes};
 use crate::progress::Observer;
@@ -32,6 +33,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::{TchError, Tensor};
 
 const STARTING: &str = "drawing a probe vector";
+const COUNTING: &str = "adding up what a probe cost";
 
 /// Who may end a probe, and who is told how far it is.
 pub(crate) struct Watch<'a> {
@@ -138,19 +140,21 @@ pub(crate) fn snapshot(
         // Its memory, of which `direction` and `next` are parts, is that of the blocks now.
         drop((basis, direction, next, deflation));
         basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
-        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w)?);
+        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w, observer)?);
     }
     let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
     spent.gradients += gradients_before;
+    let peak_memory_bytes = peak_memory(host, &mut ranks)?;
     let statistics = Statistics::new(&probes, layout.parameters()).ok_or(Error::NonFinite {
         rank: ranks.rank(),
         what: "the spectrum",
         during: "its statistics",
     })?;
     let hvp = report(&products, redone, spent.noise, calibration);
+    let seconds = started.elapsed().as_secs_f64();
     let cost =
-        Cost { calibration_gradients, basis_bytes, ..cost(&spent, &ranks, started.elapsed().as_secs_f64()) };
+        Cost { calibration_gradients, basis_bytes, peak_memory_bytes, ..cost(&spent, &ranks, seconds) };
     let warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
@@ -180,6 +184,14 @@ pub(crate) fn snapshot(
         hvp,
         cost,
     })
+}
+
+/// The peaks of all ranks' processes; `None` where one of them does not know its own. Collective.
+fn peak_memory(host: &dyn Host, ranks: &mut Ranks) -> Result<Option<u64>> {
+    let peak = memory::peak();
+    let local = vec![peak.unwrap_or(0) as f64, f64::from(u8::from(peak.is_none()))];
+    let sums = ranks.sum(host, COUNTING, local.len(), Ok(local))?;
+    Ok((sums[1] == 0.0).then_some(sums[0] as u64))
 }
 
 /// Keeps the Ritz vector of a run's largest value, where all vectors of the run are stored.
@@ -218,7 +230,7 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    loan_bytes(host)
+    loan_bytes(host, config.hvp.precision)
         + (2 + recent) * layout.vector_bytes()
         + (basis + deflation::bytes(layout, slq)).max(blocks)
 }

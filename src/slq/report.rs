@@ -53,5 +53,6 @@ pub(super) fn cost(spent: &Spent, ranks: &Ranks, seconds: f64) -> Cost {
         reduced_values: spent.reduced_values + ranks.values,
         basis_bytes: 0,
         vector_bytes: spent.vector_bytes,
+        peak_memory_bytes: None,
     }
 }

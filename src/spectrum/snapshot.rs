@@ -141,7 +141,7 @@ pub struct HvpReport {
     pub asymmetry: Option<f64>,
 }
 
-/// What a snapshot cost on this rank.
+/// What a snapshot cost: on this rank, where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Wall-clock seconds of the whole probe.
@@ -162,6 +162,11 @@ pub struct Cost {
     pub basis_bytes: u64,
     /// Bytes of all other vectors of the probe on this rank.
     pub vector_bytes: u64,
+    /// Bytes of physical memory: the peak of each rank's process from its start to the end of this probe, summed over
+    /// ranks. All that the process did counts, the probe's own gradients and what came before (loading the model,
+    /// training). `None` where the system of a rank does not tell.
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Everything that one probe found, with units and errors. One JSON line.

@@ -79,7 +79,7 @@ pub(crate) fn track(
 
 /// The bytes that it takes on this rank: θ₀, live gradients, g(θ₀), the kept vector, one of work and the basis.
 pub(crate) fn bytes(host: &dyn Host, layout: &Layout, config: &ProbeConfig) -> u64 {
-    loan_bytes(host) + (3 + config.track.products as u64) * layout.vector_bytes()
+    loan_bytes(host, config.hvp.precision) + (3 + config.track.products as u64) * layout.vector_bytes()
 }
 
 /// A basis with the start vector, a random vector, and a vector of work.

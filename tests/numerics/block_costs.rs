@@ -4,6 +4,7 @@ use crate::closure_host::ClosureHost;
 use crate::models::{Model, mlp, quadratic, transformer};
 use hessian_probe::blocks::{BlockDiagonal, block_diagonal};
 use hessian_probe::{Callback, HessianProbe, ProbeConfig, Snapshot};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
 const SILENT: &str = "\n[log]\ntensorboard = false\njsonl = false";
@@ -48,6 +49,29 @@ fn max_hvps_is_kept_by_the_count_of_the_host() {
             assert_eq!(found.products.central, found.hvps);
         }
     }
+}
+
+#[test]
+fn progress_goes_on_through_the_blocks_to_the_products_of_the_plan() {
+    let mut host = ClosureHost::new(transformer(2), Kind::Double);
+    let toml = "[slq]\nsteps = 3\nprobes = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 2\n";
+    let mut probe = HessianProbe::new(config(toml)).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&told);
+    probe.on_progress(move |progress| listener.lock().unwrap().push(*progress));
+    let snapshot = probe.probe(0, &mut host).unwrap().clone();
+    let told = told.lock().unwrap();
+    let (lanczos, blocks) = told.split_at(told.iter().position(|progress| progress.blocks.is_some()).unwrap());
+    assert!(lanczos.last().is_some_and(|last| last.complete && last.probe == 1));
+    let found = snapshot.block_diagonal.unwrap();
+    let counts: Vec<u64> = blocks.iter().map(|progress| progress.blocks.unwrap().hvps).collect();
+    assert_eq!(counts, (1..=found.hvps).collect::<Vec<_>>(), "one by one");
+    for progress in blocks {
+        assert_eq!(progress.blocks.unwrap().planned, found.hvps);
+        assert_eq!((progress.probe, progress.step, progress.complete), (1, 3, true), "nothing goes back");
+    }
+    assert!(blocks.windows(2).all(|pair| pair[0].gradients < pair[1].gradients));
+    assert_eq!(blocks.last().unwrap().gradients, snapshot.cost.gradients);
 }
 
 /// The runs of the probe itself, and what they have learned of the gradient, are those of a probe without blocks.

@@ -76,6 +76,7 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             reduced_values: 162,
             basis_bytes: 20 * 4 * parameters / 2,
             vector_bytes: 4 * 4 * parameters / 2,
+            peak_memory_bytes: Some(3_000_000_000),
         },
         probes,
     }

@@ -4,7 +4,7 @@
 //! libtorch yet: getting it is the first of our tasks.
 //!
 //! - [`setup`]: a C++ compiler is there; libtorch into `.torch`, Python for the tests into `.venv`
-//! - [`demo`], [`mod@test`], [`mod@bench`], [`soak`], [`fuzz`]: the commands, each of which does the set-up first
+//! - [`demo`], [`mod@test`], [`mod@bench`], [`study`], [`soak`], [`fuzz`]: the commands, each of which does the set-up first
 //! - [`workspace`]: where things lie; how cargo is called
 //! - [`process`]: runs other programs, says which, and how long they took
 //! - [`failure`]: what people read when something fails
@@ -16,6 +16,7 @@ mod fuzz;
 mod process;
 mod setup;
 mod soak;
+mod study;
 mod test;
 mod workspace;
 
@@ -35,6 +36,10 @@ Commands:
                    (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, clippy, test, doc, soak
   bench [ARGS]     what a probe costs; ARGS go to the benchmark
+  study NAME [ARGS]
+                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal) or `regimes`
+                   (what each precision allows). Tables, figures and JSON go to target/studies/NAME; fails if what the
+                   page claims does not hold. Takes up to an hour; --reuse takes what an earlier run left
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;
                    compare with an undisturbed run. ARGS: --minutes 5, --seed N, --ranks 2
   fuzz [--seconds N] [TARGET...]
@@ -42,7 +47,7 @@ Commands:
                    asks for too much memory. Installs Rust's nightly toolchain and cargo-fuzz where they are missing
   help             this text
 
-demo, test, bench, soak and fuzz do the set-up themselves; it takes no time once it is done.
+demo, test, bench, study, soak and fuzz do the set-up themselves; it takes no time once it is done.
 
 Environment:
   LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
@@ -78,6 +83,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<()> {
         Some("demo") => demo::run(&Workspace::find()?, arguments),
         Some("test") => test::run(&Workspace::find()?, arguments),
         Some("bench") => bench::run(&Workspace::find()?, arguments),
+        Some("study") => study::run(&Workspace::find()?, arguments),
         Some("soak") => soak::run(&Workspace::find()?, arguments),
         Some("fuzz") => fuzz::run(&Workspace::find()?, arguments),
         Some("help" | "--help" | "-h") => {

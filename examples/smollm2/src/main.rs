@@ -7,13 +7,13 @@ mod display;
 mod session;
 #[path = "../../demo/text.rs"]
 mod text;
-mod tokenizer;
 
 use clap::Parser;
 use display::Display;
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use hessian_probe_fsdp::{Attention, CorpusConfig, LearningRate, TokenCorpus, Trainer, TrainerConfig};
+use hessian_probe_smollm2::tokenizer;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;

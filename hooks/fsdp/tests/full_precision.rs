@@ -264,3 +264,58 @@ fn a_probe_in_full_precision_is_that_of_a_training_in_f32_at_the_same_values() {
         }
     });
 }
+
+/// `budget.max_memory` counts what full precision of narrow parameters adds: three times four bytes for each parameter
+/// (the host's copies of parameters and gradient, and θ₀), in place of two bytes of θ₀.
+#[test]
+fn a_memory_limit_counts_the_copies_that_full_precision_needs() {
+    let _lock = generator_lock();
+    let pure = TrainerConfig { batch_size: 4, ..config(false, 0.0, Dtype::Bf16) };
+    let masters =
+        TrainerConfig { dtype: Dtype::F32, mixed_precision: MixedPrecision::bf16(), ..pure.clone() };
+    let skipped = |config: &TrainerConfig, precision: &str, limit: u64| {
+        let mut trainer = Trainer::new(config.clone(), ProcessGroup::single(), text()).unwrap();
+        trainer.set_probe_batch(batch(0, false)).unwrap();
+        let toml = format!(
+            "[schedule]\nevery = 1\n[slq]\nsteps = 3\n[hvp]\nprecision = \"{precision}\"\n[budget]\nmax_memory = {limit}\n\
+             [log]\ntensorboard = false\njsonl = false"
+        );
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        probe.on_train_begin(&mut trainer).unwrap();
+        probe.on_step_end(0, &mut trainer).unwrap();
+        probe.latest().is_none()
+    };
+    let n = Trainer::new(pure.clone(), ProcessGroup::single(), text()).unwrap().parameter_count();
+    // g(θ₀), a vector of work and a basis of three, in f32.
+    let vectors = 5 * 4 * n;
+    for (config, precision, loan) in [
+        (&pure, "loop", 2 * n),
+        (&pure, "full", 12 * n),
+        (&masters, "loop", 4 * n),
+        (&masters, "full", 4 * n),
+    ] {
+        assert!(!skipped(config, precision, vectors + loan), "{precision}");
+        assert!(skipped(config, precision, vectors + loan - 1), "{precision}");
+    }
+}
+
+/// Pure bf16 is outside the regime in which the bulk can be trusted, and a probe of it says so itself; full precision
+/// of the same parameters is not.
+#[test]
+fn a_probe_in_pure_bf16_warns_that_it_is_outside_the_trustworthy_regime() {
+    let _lock = generator_lock();
+    let pure = TrainerConfig { batch_size: 4, ..config(false, 0.0, Dtype::Bf16) };
+    let mut trainer = Trainer::new(pure, ProcessGroup::single(), text()).unwrap();
+    trainer.set_probe_batch(batch(0, false)).unwrap();
+    let mut warnings = |precision: &str| {
+        let toml = format!(
+            "[slq]\nsteps = 12\n[hvp]\nprecision = \"{precision}\"\n[log]\ntensorboard = false\njsonl = false"
+        );
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        probe.probe(0, &mut trainer).unwrap().warnings.clone()
+    };
+    let narrow = warnings("loop");
+    assert!(narrow.iter().any(|warning| warning.contains("outside the trustworthy regime")), "{narrow:?}");
+    let wide = warnings("full");
+    assert!(!wide.iter().any(|warning| warning.contains("trustworthy regime")), "{wide:?}");
+}

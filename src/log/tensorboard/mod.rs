@@ -61,6 +61,7 @@
 //! | `probe/gradients`, `probe/calibration_gradients` | gradients computed; of these, to measure noise | gradients |
 //! | `probe/all_reduces`, `probe/reduced_values` | all_reduces of the probe itself; values in them | calls; f64 |
 //! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |
+//! | `probe/peak_memory_bytes` | peak of the processes' physical memory, summed over ranks | bytes |
 //! | `track/lambda_max`, `track/lambda_max_residual` | largest Ritz value between probes; its residual | loss / parameter² |
 //! | `track/overlap` | abs⟨y, y′⟩ of successive top vectors | 1 |
 //! | `track/gradient_overlap` | abs⟨y, ∇L⟩ / ‖∇L‖ | 1 |

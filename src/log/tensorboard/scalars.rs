@@ -62,7 +62,7 @@ const ESTIMATES: [Row<Option<Estimate>>; 9] = [
     ("unresolved_mass", "The share of eigenvalues that the noise hides.", |s| Some(s.unresolved.mass)),
 ];
 
-const PLAIN: [Row<Option<f64>>; 32] = [
+const PLAIN: [Row<Option<f64>>; 33] = [
     ("curvature/loss", "The probe loss.", |s| Some(s.loss)),
     ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
     ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
@@ -140,6 +140,11 @@ const PLAIN: [Row<Option<f64>>; 32] = [
     ("probe/vector_bytes", "Memory of all other vectors of the probe; bytes on this rank.", |s| {
         count(s.cost.vector_bytes)
     }),
+    (
+        "probe/peak_memory_bytes",
+        "The most physical memory that the ranks' processes have held since they began; bytes, summed over ranks.",
+        |s| s.cost.peak_memory_bytes.and_then(count),
+    ),
 ];
 
 fn count(value: u64) -> Option<f64> {

@@ -2,7 +2,7 @@
 
 use super::{Batch, Engine};
 use crate::error::{At, Error, Result};
-use crate::model::{cross_entropy_sum, scalar};
+use crate::model::{Attention, cross_entropy_sum, scalar};
 use crate::precision::cast;
 use crate::sharding::{Gathered, GradientShards};
 use hessian_probe_c10d::ProcessGroup;
@@ -10,6 +10,40 @@ use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Kind, TchError, Tensor, with_grad};
 
 impl Engine {
+    /// Why there are no exact products on `ranks` ranks, and what to set for them; `None` where there are. `setting`
+    /// is what makes attention plain.
+    pub(crate) fn refuses_exact_hvp(&self, ranks: usize, setting: &str) -> Option<String> {
+        if ranks > 1 {
+            return Some(format!(
+                "the model is sharded over {ranks} ranks, and backward over backward needs the graph of the whole \
+                 model on one. Run on 1 rank, or use differences of gradients"
+            ));
+        }
+        (self.model.config().attention == Attention::Sdpa).then(|| {
+            format!(
+                "libtorch's fused attention has no second derivative. Set {setting}, or use differences of gradients"
+            )
+        })
+    }
+
+    /// `Hv` of the mean loss over the `targets` counted targets of `batches`, in buffers of its own: one tensor for
+    /// each shard of `v`. As [`accumulate_hvp`](Self::accumulate_hvp).
+    pub(crate) fn mean_hvp(
+        &self,
+        group: &ProcessGroup,
+        batches: &[Batch],
+        targets: f64,
+        dropout: bool,
+        v: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let (rank, layouts) = (group.rank(), self.parameters.layouts());
+        let mut products = GradientShards::new(layouts, rank, self.policy().parameters, self.model.device())?;
+        for batch in batches {
+            self.accumulate_hvp(group, batch, 1.0 / targets, dropout, v, &mut products)?;
+        }
+        products.per_parameter(layouts, rank)
+    }
+
     /// Adds `Hv` to `products`, `H` the Hessian of `scale · (sum of losses of batch)` and `v` one tensor per
     /// parameter, in the order of [`shards`](crate::sharding::ShardedParameters::shards) and of as many elements:
     /// `∇⟨∇L, v⟩` (Pearlmutter, *Fast Exact Multiplication by the Hessian*, 1994; backward over backward here).

@@ -20,6 +20,7 @@
 //! A rank holds its slices of parameters and gradient, `2 n/W`, and what a pass over one micro-batch takes: the
 //! [crate's page](crate) has the diagram.
 
+mod exact;
 mod host;
 mod micro_batches;
 
@@ -28,10 +29,10 @@ use crate::data::Sequence;
 use crate::engine::{Batch, Engine};
 use crate::error::{Error, Result};
 use crate::model::{Attention, IGNORE_INDEX, Llama, LlamaConfig};
-use crate::precision::Dtype;
+use crate::precision::{Dtype, MixedPrecision};
 use crate::sharding::{GradientShards, ShardedParameters};
 use crate::trainer::reduce;
-use hessian_probe::ReduceOp;
+use hessian_probe::{Precision, ReduceOp};
 use hessian_probe_c10d::ProcessGroup;
 use micro_batches::micro_batches;
 use tch::{Device, Tensor};
@@ -39,9 +40,12 @@ use tch::{Device, Tensor};
 /// How a model is evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvaluationConfig {
-    /// Of parameters, activations and gradients; weights are converted to it.
+    /// Of parameters and gradients, and of activations; weights are converted to it.
     pub dtype: Dtype,
-    /// How attention is computed.
+    /// What differs from that in a pass. `dtype = F32` with [`MixedPrecision::bf16`] evaluates f32 parameters as a
+    /// loop with f32 masters and bf16 passes does.
+    pub mixed_precision: MixedPrecision,
+    /// How attention is computed; exact products need [`Attention::Plain`].
     pub attention: Attention,
     /// The tokens of a micro-batch on one rank, padding included; a longer sequence has one of its own. By
     /// default as many as keep the logits at 2²⁶ elements or less, and at most 8192. Results do not depend on it
@@ -67,9 +71,12 @@ impl<'g> Evaluation<'g> {
     /// Reads this rank's slices of the model. Collective.
     ///
     /// # Errors
-    /// On all ranks if on one: [`HuggingFace`](Error::HuggingFace) for weights that are missing, of another shape or
+    /// [`Config`](Error::Config) for a `mixed_precision` that does not fit `dtype`; on all ranks if on one:
+    /// [`HuggingFace`](Error::HuggingFace) for weights that are missing, of another shape or
     /// not the model's, before memory is taken; [`Torch`](Error::Torch) where it is short.
     pub fn new(source: &ModelSource, group: &'g ProcessGroup, config: EvaluationConfig) -> Result<Self> {
+        config.mixed_precision.validate(config.dtype)?;
+        let policy = config.mixed_precision.policy(config.dtype);
         let model = LlamaConfig { attention: config.attention, ..source.config().clone() };
         let (rank, world_size) = (group.rank(), group.world_size());
         let prepared = || {
@@ -77,7 +84,7 @@ impl<'g> Evaluation<'g> {
             source.check_model(&model)?;
             let parameters = ShardedParameters::zeros(&model, rank, world_size)?;
             let gradients = GradientShards::new(parameters.layouts(), rank, model.kind(), model.device())?;
-            Ok((Engine::new(model, parameters), gradients))
+            Ok((Engine::with_policy(model, parameters, policy), gradients))
         };
         let (engine, gradients) = agree(group, "making room for a model", prepared())?;
         agree(group, "reading a model", source.read_into(engine.parameters(), rank))?;
@@ -148,6 +155,18 @@ impl<'g> Evaluation<'g> {
         reduce(self.group, &mut sum, ReduceOp::Sum, "reducing the loss")?;
         let tensors = self.gradients.per_parameter(self.engine.parameters().layouts(), self.group.rank())?;
         Ok((sum[0] / self.targets, tensors))
+    }
+
+    /// Passes and [`Host::shards`](hessian_probe::Host::shards) are in `precision` from now on, and so are the buffers
+    /// of the gradient.
+    fn change_precision(&mut self, precision: Precision) -> Result<()> {
+        if precision != self.engine.precision() {
+            self.engine.set_precision(precision)?;
+            let (layouts, device) = (self.engine.parameters().layouts(), self.engine.model().device());
+            let kind = self.engine.policy().parameters;
+            self.gradients = GradientShards::new(layouts, self.group.rank(), kind, device)?;
+        }
+        Ok(())
     }
 
     fn has_data(&self) -> Result<()> {

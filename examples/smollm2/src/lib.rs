@@ -1,0 +1,3 @@
+//! What SmolLM2 needs beside the model itself.
+
+pub mod tokenizer;

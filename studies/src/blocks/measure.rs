@@ -1,0 +1,82 @@
+//! Runs the programs.
+
+use super::record::{AtStep, Comparison, OnText, Spectrum, Study};
+use crate::output::Output;
+use crate::programs::Programs;
+use crate::texts::{TEXTS, Text};
+use crate::{Options, Result, sources};
+use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+/// Tokens of the sequence that SmolLM2 is probed on: enough for the texts to differ, few enough for 2 cores.
+const TOKENS: usize = 128;
+/// Lanczos steps.
+const STEPS: usize = 12;
+/// How the demo's model is watched.
+const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml");
+
+/// Everything.
+///
+/// # Errors
+/// Where a program fails.
+pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+    let gguf = GgufFile::open(&options.gguf)?;
+    let texts = TEXTS.iter().map(|text| on_text(text, &gguf, options, programs, output));
+    let texts = texts.collect::<Result<_>>()?;
+    let training = training(options, programs, output)?;
+    Ok(Study { tokens: TOKENS, steps: STEPS, ranks: options.ranks, texts, training })
+}
+
+fn on_text(
+    text: &Text,
+    gguf: &GgufFile,
+    options: &Options,
+    programs: &Programs,
+    output: &Output,
+) -> Result<OnText> {
+    let data = text.write(gguf, 1, TOKENS, &output.path(""))?;
+    let compare = |by: &str, more: &[&str]| {
+        let mut arguments: Vec<OsString> = vec!["--model".into(), options.gguf.clone().into()];
+        arguments.extend(["--data".into(), data.clone().into()]);
+        arguments.extend(["--ranks".into(), options.ranks.to_string().into()]);
+        // Three vectors of n in place of all: the quadrature needs no more of so few steps.
+        arguments.extend(["--reorthogonalize", "4", "--block-method", "exact"].map(Into::into));
+        arguments.extend(["--blocks".into(), by.into()]);
+        arguments.extend(more.iter().map(Into::into));
+        programs.spectrum(&output.path(format!("{}-{by}.json", text.name)), &arguments)
+    };
+    let steps = STEPS.to_string();
+    let layers = ["--steps", &steps, "--probes", "2", "--block-vectors", "2", "--block-steps", "0"];
+    let layers = compare("layer", &layers)?;
+    let kinds = ["--steps", "1", "--probes", "1", "--block-vectors", "2", "--block-steps", "8"];
+    let kinds = compare("kind", &kinds)?;
+    Ok(OnText {
+        text: text.name.into(),
+        spectrum: Spectrum::from(&layers),
+        layers: Comparison::of(&layers)?,
+        kinds: Comparison::of(&kinds)?,
+    })
+}
+
+/// The demo's model, trained from the start.
+fn training(options: &Options, programs: &Programs, output: &Output) -> Result<Vec<AtStep>> {
+    let sources = output.path("text");
+    sources::copy(&sources)?;
+    let mut arguments: Vec<OsString> = vec!["--ranks".into(), options.ranks.to_string().into()];
+    let paths = [("--text", sources.as_path()), ("--probe", Path::new(PROBE))];
+    for (flag, path) in paths {
+        arguments.extend([flag.into(), path.as_os_str().to_owned()]);
+    }
+    let snapshots = programs.demo(&output.path("training"), &arguments)?;
+    fs::remove_dir_all(&sources)?;
+    let at_step = |snapshot: &hessian_probe::Snapshot| {
+        Ok(AtStep {
+            step: snapshot.step,
+            spectrum: Spectrum::from(snapshot),
+            layers: Comparison::of(snapshot)?,
+        })
+    };
+    snapshots.iter().map(at_step).collect()
+}

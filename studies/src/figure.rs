@@ -1,0 +1,128 @@
+//! Figures as SVG: points with error bars, joined by lines where their order means something.
+
+use crate::Result;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+/// What belongs together.
+pub struct Series {
+    pub label: String,
+    /// x, y, and the standard error of y.
+    pub points: Vec<(f64, f64, Option<f64>)>,
+}
+
+/// The axes of a figure.
+pub struct Axes {
+    pub title: String,
+    pub x: String,
+    pub y: String,
+    /// Names at x = 0, 1, …, where x is no quantity.
+    pub names: Vec<String>,
+    pub y_range: (f64, f64),
+}
+
+const SIZE: (u32, u32) = (760, 400);
+/// Okabe and Ito's: they can be told apart by everyone.
+const COLORS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+];
+
+/// The figure as an SVG document.
+///
+/// # Errors
+/// The renderer's.
+pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
+    // Widths of texts are measured with a font of our own: the machine may have none.
+    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")?;
+    let mut document = String::new();
+    {
+        let area = SVGBackend::with_string(&mut document, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let (low, high) = x_range(axes, series);
+        let mut chart = ChartBuilder::on(&area);
+        let chart = chart.caption(&axes.title, ("sans-serif", 18)).margin(12);
+        let mut chart = chart
+            .x_label_area_size(44)
+            .y_label_area_size(60)
+            .build_cartesian_2d(low..high, axes.y_range.0..axes.y_range.1)?;
+        let name = |x: &f64| match axes.names.get(x.round().max(0.0) as usize) {
+            Some(name) if (x - x.round()).abs() < 1e-6 && *x > -0.5 => name.clone(),
+            _ => String::new(),
+        };
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(&axes.x)
+            .y_desc(&axes.y)
+            .light_line_style(BLACK.mix(0.04))
+            .bold_line_style(BLACK.mix(0.12));
+        if axes.names.is_empty() {
+            mesh.draw()?;
+        } else {
+            mesh.x_label_formatter(&name).x_labels(2 * axes.names.len() + 1).draw()?;
+        }
+        for (number, (series, color)) in series.iter().zip(COLORS).enumerate() {
+            // Side by side where they share an x.
+            let shift = if axes.names.is_empty() { 0.0 } else { 0.12 * number as f64 - 0.06 };
+            let at = move |&(x, y, _): &(f64, f64, Option<f64>)| (x + shift, y);
+            if axes.names.is_empty() {
+                chart.draw_series(LineSeries::new(series.points.iter().map(at), color.stroke_width(2)))?;
+            }
+            let points = chart
+                .draw_series(series.points.iter().map(|point| Circle::new(at(point), 4, color.filled())))?;
+            points.label(&series.label).legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
+            let bars = series.points.iter().filter_map(|&(x, y, error)| Some((x + shift, y, error?)));
+            chart.draw_series(bars.map(|(x, y, error)| {
+                ErrorBar::new_vertical(x, y - error, y, y + error, color.filled(), 8)
+            }))?;
+        }
+        let mut labels = chart.configure_series_labels();
+        labels
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .position(SeriesLabelPosition::UpperRight);
+        labels.draw()?;
+        area.present()?;
+    }
+    Ok(document)
+}
+
+fn x_range(axes: &Axes, series: &[Series]) -> (f64, f64) {
+    if !axes.names.is_empty() {
+        return (-0.5, axes.names.len() as f64 - 0.5);
+    }
+    let all = || series.iter().flat_map(|series| &series.points).map(|point| point.0);
+    let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+    let margin = 0.03 * (high - low).max(1.0);
+    (low - margin, high + margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_bar_and_name_is_drawn() {
+        let axes = Axes {
+            title: "Title".into(),
+            x: "text".into(),
+            y: "error".into(),
+            names: vec!["one".into(), "two".into()],
+            y_range: (0.0, 1.0),
+        };
+        let series = [
+            Series { label: "a".into(), points: vec![(0.0, 0.5, Some(0.1)), (1.0, 0.6, None)] },
+            Series { label: "b".into(), points: vec![(0.0, 0.2, None)] },
+        ];
+        let document = svg(&axes, &series).unwrap();
+        for text in ["Title", "text", "error", "one", "two"] {
+            assert!(document.contains(text), "{text}");
+        }
+        // Three points and two in the legend.
+        assert_eq!(document.matches("<circle").count(), 5);
+        let empty = Axes { names: Vec::new(), ..axes };
+        assert!(svg(&empty, &series).unwrap().contains("<polyline"));
+    }
+}

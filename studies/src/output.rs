@@ -1,0 +1,85 @@
+//! Where a study leaves what it found.
+
+use crate::claim::Claim;
+use crate::page::{self, Section};
+use crate::{Options, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The root of the repository.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The directories of a study.
+pub struct Output {
+    name: &'static str,
+    directory: PathBuf,
+    update_docs: bool,
+}
+
+impl Output {
+    /// Makes the directory that reports and figures go to.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn new(name: &'static str, options: &Options) -> Result<Self> {
+        let default = || Path::new(ROOT).join("target/studies").join(name);
+        let directory = options.out.clone().unwrap_or_else(default);
+        fs::create_dir_all(&directory)?;
+        Ok(Self { name, directory, update_docs: options.update_docs })
+    }
+
+    /// The file or directory `name` among the results.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes the record as JSON, the sections as Markdown and the figures as SVG; and, where that was asked for, all
+    /// three into the docs.
+    ///
+    /// # Errors
+    /// Where something cannot be written, or the page has no place for it.
+    pub fn publish<T: Serialize>(
+        &self,
+        record: &T,
+        sections: &[Section],
+        figures: &[(&str, String)],
+    ) -> Result<()> {
+        let record = serde_json::to_string_pretty(record)? + "\n";
+        let tables: Vec<_> = sections.iter().map(|section| section.markdown.trim_end()).collect();
+        let write = |directory: &Path, file: &str, content: &str| -> Result<()> {
+            Ok(fs::write(directory.join(format!("{}{file}", self.name)), content)?)
+        };
+        let mut directories = vec![self.directory.clone()];
+        if self.update_docs {
+            page::update(&self.docs().join(format!("{}.md", self.name)), sections)?;
+            directories.push(self.docs());
+        }
+        for directory in &directories {
+            write(directory, ".json", &record)?;
+            for (name, svg) in figures {
+                write(directory, &format!("-{name}.svg"), svg)?;
+            }
+        }
+        fs::write(self.path("tables.md"), tables.join("\n\n") + "\n")?;
+        println!("{}", tables.join("\n\n"));
+        println!("\nreports, tables and figures: {}", self.directory.display());
+        Ok(())
+    }
+
+    fn docs(&self) -> PathBuf {
+        Path::new(ROOT).join("docs/studies")
+    }
+}
+
+/// Success only if every claim holds.
+pub fn verdict(claims: &[Claim]) -> ExitCode {
+    println!();
+    for claim in claims {
+        let verdict = if claim.holds { "holds" } else { "DOES NOT HOLD" };
+        println!("{verdict}: {} ({})", claim.statement, claim.evidence);
+    }
+    let broken = claims.iter().filter(|claim| !claim.holds).count();
+    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

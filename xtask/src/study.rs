@@ -1,0 +1,59 @@
+//! `cargo xtask study NAME`: the measurements that a page of the docs reports. They go to `target/studies/NAME/`.
+
+use std::ffi::OsString;
+
+use crate::failure::{Failure, Result};
+use crate::process::{heading, run as run_command};
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// What `studies/` knows.
+const NAMES: [&str; 2] = ["blocks", "regimes"];
+
+/// The study, and the programs that it starts: they lie beside it in the target directory. Built together, so that
+/// the features of what they share are the same and nothing is built twice.
+const BUILD: [&str; 7] = [
+    "build",
+    "--package=hessian-probe-studies",
+    "--package=hessian-probe-cli",
+    "--package=hessian-probe",
+    "--bins",
+    "--example",
+    "demo",
+];
+
+pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
+    let name = name(arguments)?;
+    let environment = setup::prepare(workspace)?;
+    let gguf = setup::smollm2(workspace)?;
+
+    heading("Build (some minutes the first time)");
+    run_command(environment.cargo(workspace).args(BUILD))?;
+
+    heading(&format!("Study: {name}"));
+    let mut study = environment.cargo(workspace);
+    study.args(["run", "--quiet", "--package", "hessian-probe-studies", "--", name, "--gguf"]).arg(gguf);
+    run_command(study.args(&arguments[1..]))
+}
+
+fn name(arguments: &[OsString]) -> Result<&'static str> {
+    let known = NAMES.join(", ");
+    let Some(argument) = arguments.first() else {
+        return Err(Failure::Usage(format!("which study? There are: {known}")));
+    };
+    let name = NAMES.into_iter().find(|name| argument == name);
+    name.ok_or_else(|| Failure::Usage(format!("no study `{}`; there are: {known}", argument.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_study_is_known_by_its_name() {
+        assert_eq!(name(&["blocks".into(), "--reuse".into()]).unwrap(), "blocks");
+        for wrong in [&[][..], &["--reuse".into()], &["block".into()]] {
+            assert!(matches!(name(wrong), Err(Failure::Usage(_))), "{wrong:?}");
+        }
+    }
+}
