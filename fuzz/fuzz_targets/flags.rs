@@ -13,6 +13,9 @@ mod choice;
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/options.rs"]
 mod options;
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../cli/src/calibrate/precision.rs"]
+mod precision;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
