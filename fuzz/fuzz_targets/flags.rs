@@ -5,11 +5,17 @@
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/arguments.rs"]
 mod arguments;
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../cli/src/calibrate/arguments.rs"]
+mod calibrate;
 #[path = "../../cli/src/choice.rs"]
 mod choice;
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/options.rs"]
 mod options;
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../cli/src/calibrate/precision.rs"]
+mod precision;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
@@ -24,7 +30,10 @@ fuzz_target!(|text: &str| {
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     let Command::Spectrum(arguments) = parsed.command else { return };
-    let config = options::probe(&arguments, 6).expect("a configuration");
+    let config = match options::probe(&arguments, 6) {
+        Ok(config) => config,
+        Err(reason) => return assert!(!reason.is_empty()),
+    };
     if config.validate().is_ok() {
         assert_eq!(
             ProbeConfig::from_toml_str(&config.to_toml()).expect("what was accepted, written"),

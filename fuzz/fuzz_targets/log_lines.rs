@@ -2,7 +2,7 @@
 #![no_main]
 
 #[allow(dead_code, reason = "the program uses all of it")]
-#[path = "../../cli/src/summary.rs"]
+#[path = "../../cli/src/summary/mod.rs"]
 mod summary;
 
 use hessian_probe::Snapshot;

@@ -1,7 +1,7 @@
 //! The smallest loop: a loss whose gradient costs nothing.
 
 use hessian_probe::{
-    Gradient, HessianProbe, Host, HostError, ProbeConfig, ProcessGroup, Shard, SingleProcess,
+    Gradient, HessianProbe, Host, HostError, ProbeConfig, ProcessGroup, Progress, Shard, SingleProcess,
 };
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -12,7 +12,7 @@ pub struct Valley {
     parameters: Tensor,
     scale: Tensor,
     /// The number of the gradient that fails, as a process that dies there would.
-    pub ends_at: Option<u64>,
+    ends_at: Option<u64>,
     calls: u64,
 }
 
@@ -30,6 +30,12 @@ impl Default for Valley {
 }
 
 impl Valley {
+    /// One whose process dies at gradient number `at`.
+    #[must_use]
+    pub fn that_ends_at(at: u64) -> Self {
+        Self { ends_at: Some(at), ..Self::default() }
+    }
+
     /// The bits of the parameters, which no probe may change.
     #[must_use]
     pub fn bits(&self) -> Vec<u64> {
@@ -52,6 +58,10 @@ impl Host for Valley {
         let gradient = (x + x * x * x / 3.0) * &self.scale;
         let loss = (((x * x / 2.0) + x * x * x * x / 12.0) * &self.scale).sum(Kind::Double).double_value(&[]);
         Ok(Gradient { loss, tensors: vec![gradient] })
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { total_steps: Some(100), tokens: Some(1000) }
     }
 
     fn group(&self) -> &dyn ProcessGroup {

@@ -105,7 +105,7 @@ fn top_vectors(directory: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Leaves a probe of step 0 under way, which ended at gradient number `at`.
 pub fn interrupt(directory: &Path, at: u64) {
-    let mut host = Valley { ends_at: Some(at), ..Valley::default() };
+    let mut host = Valley::that_ends_at(at);
     probe(directory, PROBE).probe(0, &mut host).expect_err("its process ends");
 }
 
@@ -116,7 +116,7 @@ fn krylov_states(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for at in 10..40 {
         scratch::clear(directory);
-        let mut host = Valley { ends_at: Some(at), ..Valley::default() };
+        let mut host = Valley::that_ends_at(at);
         if probe(directory, PROBE).probe(0, &mut host).is_ok() {
             break;
         }
@@ -131,6 +131,7 @@ fn krylov_states(directory: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Lines of every kind, and a report.
 fn log(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    scratch::clear(directory);
     let mut host = Valley::default();
     let blocks = format!("{PROBE}[blocks]\nby = \"tensor\"\nvectors = 2\nspectrum_steps = 2\n");
     let mut probe = probe(directory, &blocks.replace("[resume]\nevery = 1\n", ""));

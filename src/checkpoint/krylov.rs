@@ -266,7 +266,7 @@ mod tests {
             |saved| saved.world_size = 0,
             |saved| saved.redone = u64::MAX,
             |saved| saved.calibration.age = u64::MAX,
-            |saved| drop(saved.lanczos.run.beta.pop()),
+            |saved| saved.lanczos.run.beta.truncate(1),
             |saved| saved.lanczos.run.errors.clear(),
             |saved| saved.lanczos.run.breakdown = Some(9),
             |saved| saved.lanczos.run = LanczosRun::default(),
