@@ -166,8 +166,8 @@ impl<'h> Guard<'h> {
     /// Puts θ₀ back while the loan goes on.
     pub(crate) fn return_to_origin(&self) -> Result<()> {
         let torch = |source| Error::Torch { rank: self.rank, during: "returning to the parameters", source };
-        let parameters = self.shards.iter().map(|shard| &shard.tensor).zip(&self.saved);
-        parameters.map(|(live, copy)| overwrite(live, copy).map_err(torch)).collect()
+        let mut parameters = self.shards.iter().map(|shard| &shard.tensor).zip(&self.saved);
+        parameters.try_for_each(|(live, copy)| overwrite(live, copy).map_err(torch))
     }
 
     /// Puts everything back.

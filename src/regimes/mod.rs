@@ -33,6 +33,39 @@
 //! parameters ([`Reference::drop_directions`] frees them once all sweeps are done), a sweep takes two and a run the
 //! Lanczos basis beside what a probe takes.
 //!
+//! ```
+//! # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+//! use hessian_probe::Interrupter;
+//! use hessian_probe::regimes::{Method, Reference, RegimesConfig, Watch, measure};
+//! use tch::{Kind, Tensor};
+//!
+//! # struct Quartic(Tensor);
+//! # impl Host for Quartic {
+//! #     fn shards(&self) -> Vec<Shard> {
+//! #         Shard::whole([("x".into(), self.0.shallow_clone())], false)
+//! #     }
+//! #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+//! #         let square = self.0.f_mul(&self.0)?;
+//! #         let gradient = square.f_mul(&self.0)?;
+//! #         let loss = square.f_dot(&square)?.f_double_value(&[])? / 4.0;
+//! #         Ok(Gradient { loss, tensors: vec![gradient] })
+//! #     }
+//! #     fn group(&self) -> &dyn ProcessGroup {
+//! #         &SingleProcess
+//! #     }
+//! # }
+//! // A loss of Σ x⁴/4, once in f64 and once in f32.
+//! let host = |kind| Quartic(Tensor::from_slice(&[1.0, 2.0, 3.0]).to_kind(kind));
+//! let config = RegimesConfig { steps: 3, ..RegimesConfig::default() };
+//! let mut watch = Watch { interrupter: &Interrupter::default(), gradients: &mut |_| {} };
+//! let reference = Reference::measure(&mut host(Kind::Double), Method::Central4, &config, &mut watch)?;
+//! let regime = measure(&mut host(Kind::Float), "f32", &reference, &config, &mut watch)?;
+//! let random = &regime.directions[0];
+//! assert!(random.automatic.error < 1e-3 && random.rows[0].central.is_none_or(|point| point.error > 0.1));
+//! assert!(regime.runs[0].worst_deviation() < 0.02);
+//! # Ok::<(), hessian_probe::Error>(())
+//! ```
+//!
 //! Products go through the operator that probes use, on a loan that puts parameters, live gradients and random state
 //! back bit for bit on every way out.
 

@@ -250,7 +250,7 @@ pub(crate) fn unit_roundoff(kind: Kind) -> Option<f64> {
         Kind::Double => Some(f64::EPSILON / 2.0),
         Kind::Float => Some(f64::from(f32::EPSILON) / 2.0),
         Kind::Half => Some(2.0_f64.powi(-11)),
-        Kind::BFloat16 => Some(2.0_f64.powi(-8) / 2.0),
+        Kind::BFloat16 => Some(2.0_f64.powi(-8)),
         _ => None,
     }
 }

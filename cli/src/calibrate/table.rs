@@ -146,14 +146,14 @@ fn runs(f: &mut Formatter<'_>, regimes: &[Regime]) -> fmt::Result {
     Ok(())
 }
 
-/// Two significant digits, from 1e-3 % on as they are.
+/// As a percentage; very small and very large ones with an exponent.
 fn percent(share: f64) -> String {
     let value = 100.0 * share;
     match value.abs() {
         0.0 => "0 %".into(),
-        small if small < 1e-3 || small >= 1e5 => format!("{value:.1e} %"),
-        small if small < 1.0 => format!("{value:.4} %").trim_start_matches('+').to_owned(),
-        small if small < 100.0 => format!("{value:.2} %"),
+        size if !(1e-3..1e5).contains(&size) => format!("{value:.1e} %"),
+        size if size < 1.0 => format!("{value:.4} %"),
+        size if size < 100.0 => format!("{value:.2} %"),
         _ => format!("{value:.0} %"),
     }
 }

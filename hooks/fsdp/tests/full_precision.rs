@@ -298,24 +298,3 @@ fn a_memory_limit_counts_the_copies_that_full_precision_needs() {
         assert!(skipped(config, precision, vectors + loan - 1), "{precision}");
     }
 }
-
-/// Pure bf16 is outside the regime in which the bulk can be trusted, and a probe of it says so itself; full precision
-/// of the same parameters is not.
-#[test]
-fn a_probe_in_pure_bf16_warns_that_it_is_outside_the_trustworthy_regime() {
-    let _lock = generator_lock();
-    let pure = TrainerConfig { batch_size: 4, ..config(false, 0.0, Dtype::Bf16) };
-    let mut trainer = Trainer::new(pure, ProcessGroup::single(), text()).unwrap();
-    trainer.set_probe_batch(batch(0, false)).unwrap();
-    let mut warnings = |precision: &str| {
-        let toml = format!(
-            "[slq]\nsteps = 12\n[hvp]\nprecision = \"{precision}\"\n[log]\ntensorboard = false\njsonl = false"
-        );
-        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
-        probe.probe(0, &mut trainer).unwrap().warnings.clone()
-    };
-    let narrow = warnings("loop");
-    assert!(narrow.iter().any(|warning| warning.contains("outside the trustworthy regime")), "{narrow:?}");
-    let wide = warnings("full");
-    assert!(!wide.iter().any(|warning| warning.contains("trustworthy regime")), "{wide:?}");
-}
