@@ -20,6 +20,7 @@ mod sources;
 mod texts;
 
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,9 +55,18 @@ struct Options {
     /// Write the tables and figures into the docs, too
     #[arg(long)]
     update_docs: bool,
-    /// Ranks that a model is sharded over
-    #[arg(long, default_value_t = 2)]
+    /// Ranks that `hessian-probe spectrum` shards a model over; the demo has its own two
+    #[arg(long, default_value_t = 1)]
     ranks: usize,
+}
+
+impl Options {
+    /// For `hessian-probe spectrum`: all cores.
+    fn ranks_and_threads(&self) -> [OsString; 4] {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / self.ranks.max(1)).max(1);
+        ["--ranks".into(), self.ranks.to_string().into(), "--threads".into(), threads.to_string().into()]
+    }
 }
 
 fn main() -> ExitCode {

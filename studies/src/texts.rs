@@ -21,10 +21,9 @@ enum Content {
 }
 
 /// The texts of the studies.
-pub const TEXTS: [Text; 5] = [
+pub const TEXTS: [Text; 4] = [
     Text { name: "story", content: Content::Text(include_str!("../texts/story.txt")) },
     Text { name: "questions", content: Content::Text(include_str!("../texts/questions.txt")) },
-    Text { name: "licence", content: Content::Text(include_str!("../../LICENSE-APACHE")) },
     Text { name: "rust", content: Content::Text(include_str!("../texts/rust.txt")) },
     Text { name: "random", content: Content::Random },
 ];

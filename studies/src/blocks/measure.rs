@@ -23,14 +23,19 @@ const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml"
 /// Where a program fails.
 pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
     let gguf = GgufFile::open(&options.gguf)?;
-    let texts = TEXTS.iter().map(|text| on_text(text, &gguf, options, programs, output));
+    let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
+        // One text shows how far one random vector is from another, and the spectra of blocks.
+        let (vectors, block_steps) = if number == 0 { ("2", "8") } else { ("1", "0") };
+        on_text(text, [vectors, block_steps], &gguf, options, programs, output)
+    });
     let texts = texts.collect::<Result<_>>()?;
-    let training = training(options, programs, output)?;
+    let training = training(programs, output)?;
     Ok(Study { tokens: TOKENS, steps: STEPS, ranks: options.ranks, texts, training })
 }
 
 fn on_text(
     text: &Text,
+    [vectors, block_steps]: [&str; 2],
     gguf: &GgufFile,
     options: &Options,
     programs: &Programs,
@@ -40,17 +45,17 @@ fn on_text(
     let compare = |by: &str, more: &[&str]| {
         let mut arguments: Vec<OsString> = vec!["--model".into(), options.gguf.clone().into()];
         arguments.extend(["--data".into(), data.clone().into()]);
-        arguments.extend(["--ranks".into(), options.ranks.to_string().into()]);
-        // Three vectors of n in place of all: the quadrature needs no more of so few steps.
+        arguments.extend(options.ranks_and_threads());
+        // Four vectors in place of all: so few steps need no more.
         arguments.extend(["--reorthogonalize", "4", "--block-method", "exact"].map(Into::into));
         arguments.extend(["--blocks".into(), by.into()]);
         arguments.extend(more.iter().map(Into::into));
         programs.spectrum(&output.path(format!("{}-{by}.json", text.name)), &arguments)
     };
     let steps = STEPS.to_string();
-    let layers = ["--steps", &steps, "--probes", "2", "--block-vectors", "2", "--block-steps", "0"];
+    let layers = ["--steps", &steps, "--probes", "2", "--block-vectors", vectors, "--block-steps", "0"];
     let layers = compare("layer", &layers)?;
-    let kinds = ["--steps", "1", "--probes", "1", "--block-vectors", "2", "--block-steps", "8"];
+    let kinds = ["--steps", "1", "--probes", "1", "--block-vectors", "2", "--block-steps", block_steps];
     let kinds = compare("kind", &kinds)?;
     Ok(OnText {
         text: text.name.into(),
@@ -61,10 +66,10 @@ fn on_text(
 }
 
 /// The demo's model, trained from the start.
-fn training(options: &Options, programs: &Programs, output: &Output) -> Result<Vec<AtStep>> {
+fn training(programs: &Programs, output: &Output) -> Result<Vec<AtStep>> {
     let sources = output.path("text");
     sources::copy(&sources)?;
-    let mut arguments: Vec<OsString> = vec!["--ranks".into(), options.ranks.to_string().into()];
+    let mut arguments = Vec::new();
     let paths = [("--text", sources.as_path()), ("--probe", Path::new(PROBE))];
     for (flag, path) in paths {
         arguments.extend([flag.into(), path.as_os_str().to_owned()]);

@@ -23,13 +23,13 @@ fn settings(study: &Study) -> String {
     let parameters =
         |spectrum: Option<&super::record::Spectrum>| spectrum.map_or(0, |found| found.parameters);
     format!(
-        "SmolLM2-135M: {} parameters in f32, one sequence of {} tokens, {} Lanczos steps for each of two probe vectors; \
-         the demo's model: {} parameters. Both sharded over {} ranks.",
+        "SmolLM2-135M: {} parameters in f32, on {} rank(s), one sequence of {} tokens, {} Lanczos steps for each of two probe vectors; \
+         the demo's model: {} parameters, sharded over 2 ranks.",
         parameters(study.texts.first().map(|text| &text.spectrum)),
+        study.ranks,
         study.tokens,
         study.steps,
-        parameters(study.training.first().map(|point| &point.spectrum)),
-        study.ranks
+        parameters(study.training.first().map(|point| &point.spectrum))
     )
 }
 

@@ -57,7 +57,7 @@ impl DemoModel {
         let (text, model, logs) = (output.path("text"), output.path("demo"), output.path("training"));
         sources::copy(&text)?;
         let trained = model.join("config.json").is_file();
-        let mut arguments: Vec<OsString> = vec!["--ranks".into(), options.ranks.to_string().into()];
+        let mut arguments = Vec::new();
         for (flag, path) in
             [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))]
         {
@@ -92,7 +92,8 @@ impl DemoModel {
     ) -> Result<Deflated> {
         let mut arguments = given(&self.model, &self.data);
         arguments.extend(["--steps", DEFLATED_STEPS, "--probes", "2", "--deflate"].map(Into::into));
-        arguments.extend([deflate.to_string().into(), "--ranks".into(), options.ranks.to_string().into()]);
+        arguments.push(deflate.to_string().into());
+        arguments.extend(options.ranks_and_threads());
         let snapshot = programs.spectrum(&output.path(format!("deflate-{deflate}.json")), &arguments)?;
         Ok(Deflated::of(deflate, &snapshot))
     }
