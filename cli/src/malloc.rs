@@ -3,7 +3,8 @@
 //! glibc maps a large block by itself and unmaps it when it is freed, but raises the size that counts as large with
 //! every such block, up to 32 MiB. Activations of a language model are smaller than that: they end up in the heap,
 //! in each gradient at other places, and the holes between them stay resident. Naming the size, once, switches that
-//! off. What it costs is that the kernel clears pages anew for each large tensor.
+//! off. What it costs is that the kernel clears pages anew for each large tensor, which is why libtorch is told to ask for
+//! huge pages: a fault then brings 2 MiB in place of 4 KiB.
 //!
 //! Rust's own allocator goes through the same `malloc`, and so does libtorch (`posix_memalign`): a `#[global_allocator]`
 //! would reach only the former.
@@ -12,8 +13,12 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE: libc::c_int = 1 << 20;
 
+/// Makes libtorch ask for huge pages.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
+
 /// Returns large blocks to the system when they are freed, unless the user has said something of that. To be called
-/// before anything large is allocated.
+/// before anything large is allocated, while there is one thread only.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn return_large_blocks() {
     let said = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -25,6 +30,10 @@ pub fn return_large_blocks() {
     // SAFETY: it sets a number in the allocator, under the allocator's own lock. Where the allocator is another
     // one that was loaded before glibc's, it sets one that nobody reads.
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    if !said(HUGE_PAGES) {
+        // SAFETY: this is the program's first step, and no other thread is there to read the environment.
+        unsafe { std::env::set_var(HUGE_PAGES, "1") };
+    }
 }
 
 /// Other allocators have no such thing.

@@ -46,7 +46,8 @@ const COLORS: [RGBColor; 5] = [
 /// The renderer's.
 pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
     // Widths of texts are measured with a font of our own: the machine may have none.
-    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")?;
+    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
+        .map_err(|_| "the font cannot be read")?;
     let mut document = String::new();
     {
         let area = SVGBackend::with_string(&mut document, SIZE).into_drawing_area();
@@ -55,10 +56,8 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
         let (bottom, top) = (axes.place(axes.y_range.0), axes.place(axes.y_range.1));
         let mut chart = ChartBuilder::on(&area);
         let chart = chart.caption(&axes.title, ("sans-serif", 18)).margin(12);
-        let mut chart = chart
-            .x_label_area_size(44)
-            .y_label_area_size(60)
-            .build_cartesian_2d(low..high, bottom..top)?;
+        let mut chart =
+            chart.x_label_area_size(44).y_label_area_size(60).build_cartesian_2d(low..high, bottom..top)?;
         let name = |x: &f64| match axes.names.get(x.round().max(0.0) as usize) {
             Some(name) if (x - x.round()).abs() < 1e-6 && *x > -0.5 => name.clone(),
             _ => String::new(),

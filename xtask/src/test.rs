@@ -18,8 +18,15 @@ struct Step {
     arguments: &'static [&'static str],
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { name: "fmt", title: "Format", needs_setup: false, arguments: &["fmt", "--all", "--check"] },
+    // A workspace of its own.
+    Step {
+        name: "fuzz-fmt",
+        title: "Format of the fuzz targets",
+        needs_setup: false,
+        arguments: &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
+    },
     Step {
         name: "clippy",
         title: "Lints",
@@ -128,6 +135,6 @@ mod tests {
         let Err(Failure::Usage(message)) = select(&names(&["fmt", "lint"])) else {
             panic!("`lint` is no step")
         };
-        assert_eq!(message, "no step `lint`: the steps are fmt, clippy, test, doc, soak");
+        assert_eq!(message, "no step `lint`: the steps are fmt, fuzz-fmt, clippy, test, doc, soak");
     }
 }

@@ -23,7 +23,9 @@ fn no_fixed_step(model: &Model) -> Claim {
     Claim::new(
         random >= 10.0 * top,
         format!("{}: no fixed step is right for every vector of a run.", model.name),
-        format!("in f32 the best step is {random:.0e} for a random vector, {top:.0e} near the top eigenvector"),
+        format!(
+            "in f32 the best step is {random:.0e} for a random vector, {top:.0e} near the top eigenvector"
+        ),
     )
 }
 
@@ -51,7 +53,10 @@ fn automatic_run(model: &Model) -> Claim {
     });
     Claim::new(
         worst <= 0.02,
-        format!("{}: with central differences and a step for each vector, extreme values and moments of a run in f32 are those of exact products to 2 %.", model.name),
+        format!(
+            "{}: with central differences and a step for each vector, extreme values and moments of a run in f32 are those of exact products to 2 %.",
+            model.name
+        ),
         format!("at worst {} off", percent(worst)),
     )
 }
@@ -73,7 +78,11 @@ fn fixed_runs(model: &Model) -> Claim {
     Claim::new(
         !fixed.is_empty() && worse == fixed.len(),
         format!("{}: each of the fixed steps does worse than the automatic one.", model.name),
-        format!("worst deviation of an extreme value or a moment: {}; automatic: {}", figures.join(", "), percent(automatic)),
+        format!(
+            "worst deviation of an extreme value or a moment: {}; automatic: {}",
+            figures.join(", "),
+            percent(automatic)
+        ),
     )
 }
 
@@ -82,9 +91,8 @@ fn bf16_compute(model: &Model) -> Claim {
     let runs = precision(model, "bf16-compute").map_or(&[][..], |found| &found.runs);
     let run = runs.iter().find(|run| is_automatic_central(run));
     let of = |value: Option<f64>| value.map_or(f64::NAN, f64::abs);
-    let (top, moment) = run.map_or((f64::NAN, f64::NAN), |run| {
-        (of(run.lambda_max.deviation), of(run.second_moment.deviation))
-    });
+    let (top, moment) = run
+        .map_or((f64::NAN, f64::NAN), |run| (of(run.lambda_max.deviation), of(run.second_moment.deviation)));
     Claim::new(
         top < 0.1 && top < moment,
         format!("{}: in bf16 compute λ_max is usable; the moments are worse.", model.name),

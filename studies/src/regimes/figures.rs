@@ -28,7 +28,8 @@ fn curves(model: &Model, direction: DirectionKind) -> Result<String> {
         let points = sweep.points.iter().map(|point| (point.step, point.error.clamp(1e-8, 10.0), None));
         Some(Series { label: precision.name.clone(), points: points.collect() })
     });
-    let vector = if direction == DirectionKind::Random { "a random vector" } else { "near the top eigenvector" };
+    let vector =
+        if direction == DirectionKind::Random { "a random vector" } else { "near the top eigenvector" };
     let axes = Axes {
         title: format!("{}: products along {vector}", model.name),
         x: "step h, for a unit vector".into(),

@@ -58,8 +58,7 @@ impl DemoModel {
         sources::copy(&text)?;
         let trained = model.join("config.json").is_file();
         let mut arguments = Vec::new();
-        for (flag, path) in
-            [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))]
+        for (flag, path) in [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))]
         {
             arguments.extend([flag.into(), path.as_os_str().to_owned()]);
         }
@@ -80,7 +79,15 @@ impl DemoModel {
         let more = [&more[..], &FORMULAS, &FIXED].concat();
         let plot = output.path("demo.png");
         let name = "the demo's model";
-        calibrate(name, &self.model, &self.data, &more, &plot, &output.path("demo-calibration.json"), programs)
+        calibrate(
+            name,
+            &self.model,
+            &self.data,
+            &more,
+            &plot,
+            &output.path("demo-calibration.json"),
+            programs,
+        )
     }
 
     fn deflate(
@@ -102,7 +109,8 @@ impl DemoModel {
 fn smollm2(options: &Options, programs: &Programs, output: &Output) -> Result<Model> {
     let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
     // Exact products need the memory, and the vectors of the f64 reference may have less.
-    let more = ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
+    let more =
+        ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
     let more = [&more[..], &FORMULAS, &FIXED].concat();
     let plot = output.path("smollm2.png");
     let name = "SmolLM2-135M";

@@ -16,9 +16,7 @@ pub fn prepare(workspace: &Workspace) -> Result<()> {
         )
     })?;
     if capture(Command::new("rustup").args(["run", "nightly", "rustc", "--version"])).is_err() {
-        eprintln!(
-            "installing the nightly toolchain with rustup (it is used only where it is asked for)"
-        );
+        eprintln!("installing the nightly toolchain with rustup (it is used only where it is asked for)");
         run(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
     }
     if capture(workspace.nightly_cargo().args(["fuzz", "--version"])).is_err() {
