@@ -146,13 +146,13 @@ impl FiniteDifference<'_, '_> {
         let largest = self.gradient_norm / (self.layout.parameters() as f64).sqrt();
         // Where curvature is just about to vanish in the least noise there can be (at 3δ, with a factor 10).
         let vanishing = ratio(10.0 * 6.0_f64.sqrt() * least, even).sqrt() / POINTS as f64;
-        let mut delta = self.range.fit(h * vanishing.min(LARGEST_SHARE));
+        let mut delta = self.range.fit_above_rounding(h * vanishing.min(LARGEST_SHARE));
         let mut whole = f64::INFINITY;
         let mut component = None;
         for _ in 0..MAX_DISTANCES {
             let Some(samples) = self.samples(direction, delta, at_first.alpha, w)? else {
                 // Points so close that no parameter moves.
-                delta = self.range.fit(100.0 * delta);
+                delta = self.range.fit_above_rounding(100.0 * delta);
                 continue;
             };
             whole = samples.evens.iter().fold(whole, |least, &even| least.min(even));
@@ -166,7 +166,7 @@ impl FiniteDifference<'_, '_> {
                 Estimate::TooClose if component.is_none() => 100.0 * delta,
                 _ => break,
             };
-            let next = self.range.fit(next.min(LARGEST_SHARE * h));
+            let next = self.range.fit_above_rounding(next.min(LARGEST_SHARE * h));
             if next == delta {
                 break;
             }

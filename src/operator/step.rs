@@ -64,10 +64,16 @@ pub fn nearest_power(value: f64, base: f64) -> f64 {
     if value.is_finite() && value > 0.0 { base.powi((value.ln() / base.ln()).round() as i32) } else { value }
 }
 
-/// The steps that are allowed for a model: a power of √2 between the rounding of θ and its size.
+/// The smallest step, as a share of the distance by which rounding moves all of θ.
+const BELOW_ROUNDING: f64 = 1e-4;
+
+/// The steps that are allowed for a model: a power of √2 up to its size, and down to where rounding of θ leaves hardly
+/// anything of a step. What it leaves is the realised step, which quotients divide by; along an outlier the best step may
+/// well be a thousandth of rounding, as it is for bf16's of the top eigenvector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepRange {
     smallest: f64,
+    rounding: f64,
     largest: f64,
     first: f64,
 }
@@ -82,7 +88,8 @@ impl StepRange {
         let scale = if parameter_norm > 0.0 { parameter_norm } else { 1.0 };
         let single = f64::from(f32::EPSILON) / 2.0;
         Self {
-            smallest: roundoff * scale,
+            smallest: BELOW_ROUNDING * roundoff * scale,
+            rounding: roundoff * scale,
             largest: 0.1 * scale,
             first: 3e-4 * (roundoff / single).cbrt() * scale,
         }
@@ -92,6 +99,12 @@ impl StepRange {
     #[must_use]
     pub fn first(self) -> f64 {
         self.fit(self.first)
+    }
+
+    /// The nearest allowed step that is not below the rounding of θ: at such points nearly all parameters have moved.
+    #[must_use]
+    pub fn fit_above_rounding(self, h: f64) -> f64 {
+        self.fit(h.max(self.rounding))
     }
 
     /// The nearest allowed step.
@@ -130,7 +143,8 @@ mod tests {
             let range = StepRange::new(norm, 6e-8);
             let fitted = range.fit(h);
             prop_assert!((2.0 * fitted.log2()).fract().abs() < 1e-9 || (2.0 * fitted.log2()).fract().abs() > 1.0 - 1e-9);
-            prop_assert!(fitted >= 5e-8 * norm && fitted <= 0.12 * norm);
+            prop_assert!(fitted >= 5e-12 * norm && fitted <= 0.12 * norm);
+            prop_assert!(range.fit_above_rounding(h) >= 5e-8 * norm);
             prop_assert_eq!(range.fit(fitted * (1.0 + 1e-3)), fitted);
         }
     }
