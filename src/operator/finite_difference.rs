@@ -169,6 +169,27 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok((measured, record, curvature, deciding))
     }
 
+    /// [`attempt`](Self::attempt) with a larger step where an automatic one was so small that no parameter moved: the
+    /// sums that tell so are the same on every rank.
+    fn attempt_with(
+        &mut self,
+        v: &Tensor,
+        w: &mut Tensor,
+        scheme: Scheme,
+        h: &mut f64,
+        foreseen: Option<Curvature>,
+    ) -> Result<(Measured, ProductRecord, Curvature, f64)> {
+        match self.attempt(v, w, scheme, *h, foreseen) {
+            Err(Error::StepTooSmall { .. })
+                if self.fixed_step().is_none() && self.range.is_below_rounding(*h) =>
+            {
+                *h = self.range.fit_above_rounding(*h);
+                self.attempt(v, w, scheme, *h, foreseen)
+            }
+            outcome => outcome,
+        }
+    }
+
     /// One product by the host's own derivative of the gradient. Its error is rounding, of which nothing is
     /// measured: it is taken to be that of the parameters' type.
     fn exact_product(&mut self, v: &Tensor, w: &mut Tensor) -> Result<Product> {
@@ -271,7 +292,7 @@ impl Operator for FiniteDifference<'_, '_> {
         }
         let mut h = self.step_for(scheme, known);
         let (mut measured, mut record, mut curvature, mut error) =
-            self.attempt(q, target, scheme, h, known)?;
+            self.attempt_with(q, target, scheme, &mut h, known)?;
         for _ in 0..MAX_REDONE {
             let Some(better) = self.better(scheme, curvature, h, error, record.parity) else {
                 break;
@@ -283,7 +304,7 @@ impl Operator for FiniteDifference<'_, '_> {
             }
             ((scheme, h), known) = (better, Some(curvature));
             self.redone += 1;
-            (measured, record, curvature, error) = self.attempt(q, target, scheme, h, known)?;
+            (measured, record, curvature, error) = self.attempt_with(q, target, scheme, &mut h, known)?;
         }
         self.remember(index, curvature);
         self.products.push(record);

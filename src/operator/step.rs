@@ -107,10 +107,17 @@ impl StepRange {
         self.fit(h.max(self.rounding))
     }
 
-    /// The nearest allowed step.
+    /// Whether a step may have failed to move any parameter, because it is below their rounding.
+    #[must_use]
+    pub fn is_below_rounding(self, h: f64) -> bool {
+        h < 0.5 * self.rounding
+    }
+
+    /// The nearest allowed step. None is too small where there is no noise: that is rounding's.
     #[must_use]
     pub fn fit(self, h: f64) -> f64 {
         let h = if h.is_nan() { self.first } else { h };
+        let h = if h == 0.0 { self.rounding } else { h };
         nearest_power(h.clamp(self.smallest, self.largest), std::f64::consts::SQRT_2)
     }
 }

@@ -37,8 +37,11 @@ struct Arguments {
 enum Study {
     /// How much of a Hessian is block-diagonal: SmolLM2-135M on several texts, the demo's model while it trains
     Blocks(Options),
-    /// In which regime of step and precision a Hessian can be measured: the demo's model and SmolLM2-135M
+    /// In which regime of step and precision a Hessian can be measured: the demo's model
     Regimes(Options),
+    /// The same for SmolLM2-135M, in f32 and bf16 compute
+    #[command(name = "regimes-smollm2")]
+    RegimesSmolLm2(Options),
 }
 
 #[derive(Args)]
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.study {
         Study::Blocks(options) => blocks::run(options),
         Study::Regimes(options) => regimes::run(options),
+        Study::RegimesSmolLm2(options) => regimes::run_smollm2(options),
     };
     match outcome {
         Ok(claims) => output::verdict(&claims),

@@ -14,6 +14,67 @@ use std::path::Path;
 const TOKENS: usize = 128;
 /// Lanczos steps.
 const STEPS: usize = 12;
+/// What is spent on a text: flags of `hessian-probe spectrum`.
+struct Effort {
+    layers: &'static [&'static str],
+    kinds: &'static [&'static str],
+}
+/// A product for each of 32 layers, and the spectra of blocks.
+const CAREFULLY: Effort = Effort {
+    layers: &[
+        "--block-method",
+        "exact",
+        "--steps",
+        "12",
+        "--probes",
+        "2",
+        "--block-vectors",
+        "2",
+        "--block-steps",
+        "0",
+    ],
+    kinds: &[
+        "--block-method",
+        "exact",
+        "--steps",
+        "1",
+        "--probes",
+        "1",
+        "--block-vectors",
+        "2",
+        "--block-steps",
+        "8",
+    ],
+};
+/// A third of it: for layers signs are drawn.
+const QUICKLY: Effort = Effort {
+    layers: &[
+        "--block-method",
+        "stochastic",
+        "--steps",
+        "12",
+        "--probes",
+        "1",
+        "--block-vectors",
+        "2",
+        "--block-draws",
+        "6",
+        "--block-steps",
+        "0",
+    ],
+    kinds: &[
+        "--block-method",
+        "exact",
+        "--steps",
+        "1",
+        "--probes",
+        "1",
+        "--block-vectors",
+        "2",
+        "--block-steps",
+        "0",
+    ],
+};
 /// How the demo's model is watched.
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml");
 
@@ -24,9 +85,7 @@ const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml"
 pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
     let gguf = GgufFile::open(&options.gguf)?;
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
-        // One text shows how far one random vector is from another, and the spectra of blocks.
-        let (vectors, block_steps) = if number == 0 { ("2", "8") } else { ("1", "0") };
-        on_text(text, [vectors, block_steps], &gguf, options, programs, output)
+        on_text(text, if number == 0 { &CAREFULLY } else { &QUICKLY }, &gguf, options, programs, output)
     });
     let texts = texts.collect::<Result<_>>()?;
     let training = training(programs, output)?;
@@ -35,7 +94,7 @@ pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<St
 
 fn on_text(
     text: &Text,
-    [vectors, block_steps]: [&str; 2],
+    effort: &Effort,
     gguf: &GgufFile,
     options: &Options,
     programs: &Programs,
@@ -47,16 +106,13 @@ fn on_text(
         arguments.extend(["--data".into(), data.clone().into()]);
         arguments.extend(options.ranks_and_threads());
         // Four vectors in place of all: so few steps need no more.
-        arguments.extend(["--reorthogonalize", "4", "--block-method", "exact"].map(Into::into));
-        arguments.extend(["--blocks".into(), by.into()]);
+        arguments.extend(["--reorthogonalize", "4"].map(Into::into));
         arguments.extend(more.iter().map(Into::into));
+        arguments.extend(["--blocks".into(), by.into()]);
         programs.spectrum(&output.path(format!("{}-{by}.json", text.name)), &arguments)
     };
-    let steps = STEPS.to_string();
-    let layers = ["--steps", &steps, "--probes", "2", "--block-vectors", vectors, "--block-steps", "0"];
-    let layers = compare("layer", &layers)?;
-    let kinds = ["--steps", "1", "--probes", "1", "--block-vectors", "2", "--block-steps", block_steps];
-    let kinds = compare("kind", &kinds)?;
+    let layers = compare("layer", effort.layers)?;
+    let kinds = compare("kind", effort.kinds)?;
     Ok(OnText {
         text: text.name.into(),
         spectrum: Spectrum::from(&layers),

@@ -7,12 +7,14 @@ use hessian_probe::regimes::DirectionKind;
 
 /// All claims.
 pub fn of(study: &Study) -> Vec<Claim> {
-    let mut claims = Vec::new();
-    for model in &study.models {
-        claims.extend([no_fixed_step(model), automatic_is_near_the_best(model), automatic_run(model)]);
-        claims.extend([fixed_runs(model), bf16_compute(model)]);
-    }
-    claims
+    let model = &study.model;
+    vec![
+        no_fixed_step(model),
+        automatic_is_near_the_best(model),
+        automatic_run(model),
+        fixed_runs(model),
+        bf16_compute(model),
+    ]
 }
 
 /// In f32 the best steps of a random vector and of the top eigenvector are far apart.

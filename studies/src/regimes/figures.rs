@@ -10,14 +10,10 @@ use hessian_probe::regimes::DirectionKind;
 /// # Errors
 /// The renderer's.
 pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
-    let files = [["demo-random", "demo-top"], ["smollm2-random", "smollm2-top"]];
-    let mut figures = Vec::new();
-    for (model, names) in study.models.iter().zip(files) {
-        for (name, direction) in names.into_iter().zip([DirectionKind::Random, DirectionKind::Top]) {
-            figures.push((name, curves(model, direction)?));
-        }
-    }
-    Ok(figures)
+    Ok(vec![
+        ("random", curves(&study.model, DirectionKind::Random)?),
+        ("top", curves(&study.model, DirectionKind::Top)?),
+    ])
 }
 
 fn curves(model: &Model, direction: DirectionKind) -> Result<String> {

@@ -33,17 +33,29 @@ struct Calibration {
     precisions: Vec<Regime>,
 }
 
-/// Everything.
+/// The demo's model.
 ///
 /// # Errors
 /// Where a program fails.
-pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+pub fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
     let demo = DemoModel::train(options, programs, output)?;
-    let small = demo.calibrate(programs, output)?;
+    let model = demo.calibrate(programs, output)?;
     let deflation = DEFLATE.iter().map(|&deflate| demo.deflate(deflate, options, programs, output));
-    let deflation = deflation.collect::<Result<_>>()?;
-    let large = smollm2(options, programs, output)?;
-    Ok(Study { models: vec![small, large], deflation })
+    Ok(Study { model, deflation: deflation.collect::<Result<_>>()? })
+}
+
+/// SmolLM2-135M on the first text.
+///
+/// # Errors
+/// Where a program fails.
+pub fn smollm2(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
+    // Exact products need the memory, and the vectors of the f64 reference may have less.
+    let more =
+        ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
+    let more = [&more[..], &FORMULAS, &FIXED].concat();
+    let model = calibrate("SmolLM2-135M", &options.gguf, &data, &more, programs, output)?;
+    Ok(Study { model, deflation: Vec::new() })
 }
 
 /// The demo's model as it is after its training, and text that it knows.
@@ -77,17 +89,7 @@ impl DemoModel {
     fn calibrate(&self, programs: &Programs, output: &Output) -> Result<Model> {
         let more = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
         let more = [&more[..], &FORMULAS, &FIXED].concat();
-        let plot = output.path("demo.png");
-        let name = "the demo's model";
-        calibrate(
-            name,
-            &self.model,
-            &self.data,
-            &more,
-            &plot,
-            &output.path("demo-calibration.json"),
-            programs,
-        )
+        calibrate("the demo's model", &self.model, &self.data, &more, programs, output)
     }
 
     fn deflate(
@@ -106,30 +108,18 @@ impl DemoModel {
     }
 }
 
-fn smollm2(options: &Options, programs: &Programs, output: &Output) -> Result<Model> {
-    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
-    // Exact products need the memory, and the vectors of the f64 reference may have less.
-    let more =
-        ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
-    let more = [&more[..], &FORMULAS, &FIXED].concat();
-    let plot = output.path("smollm2.png");
-    let name = "SmolLM2-135M";
-    calibrate(name, &options.gguf, &data, &more, &plot, &output.path("smollm2-calibration.json"), programs)
-}
-
 fn calibrate(
     name: &str,
     model: &Path,
     data: &Path,
     more: &[&str],
-    plot: &Path,
-    out: &Path,
     programs: &Programs,
+    output: &Output,
 ) -> Result<Model> {
     let mut arguments = given(model, data);
     arguments.extend(more.iter().map(Into::into));
-    arguments.extend(["--plot".into(), plot.into()]);
-    let found: Calibration = programs.report("calibrate", out, &arguments)?;
+    arguments.extend(["--plot".into(), output.path("calibration.png").into()]);
+    let found: Calibration = programs.report("calibrate", &output.path("calibration.json"), &arguments)?;
     Ok(Model {
         name: name.into(),
         parameters: found.parameters,

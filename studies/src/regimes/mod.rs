@@ -1,5 +1,5 @@
-//! In which regime of step and precision a Hessian can be measured: the demo's model after its training, and
-//! SmolLM2-135M. `docs/studies/regimes.md` reports it.
+//! In which regime of step and precision a Hessian can be measured: the demo's model after its training, which
+//! `docs/studies/regimes.md` reports, and SmolLM2-135M.
 //!
 //! - [`measure`]: runs the programs
 //! - [`record`]: what is kept of their reports
@@ -17,14 +17,30 @@ use crate::output::Output;
 use crate::programs::Programs;
 use crate::{Options, Result};
 
-/// Measures, publishes, and returns what was claimed.
+/// The demo's model: measures, publishes, and returns what was claimed.
 ///
 /// # Errors
 /// Where a program fails or results cannot be written.
 pub fn run(options: &Options) -> Result<Vec<Claim>> {
-    let output = Output::new("regimes", options)?;
+    of("regimes", measure::demo, options)
+}
+
+/// SmolLM2-135M.
+///
+/// # Errors
+/// As of [`run`].
+pub fn run_smollm2(options: &Options) -> Result<Vec<Claim>> {
+    of("regimes-smollm2", measure::smollm2, options)
+}
+
+fn of(
+    name: &'static str,
+    measure: fn(&Options, &Programs, &Output) -> Result<record::Study>,
+    options: &Options,
+) -> Result<Vec<Claim>> {
+    let output = Output::new(name, options)?;
     let programs = Programs::beside_this(options.reuse)?;
-    let study = measure::run(options, &programs, &output)?;
+    let study = measure(options, &programs, &output)?;
     let claims = claims::of(&study);
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)

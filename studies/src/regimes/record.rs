@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// All that the study measured.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Study {
-    /// One for each model.
-    pub models: Vec<Model>,
-    /// The demo's model with some outliers deflated.
+    /// The model.
+    pub model: Model,
+    /// The same with some outliers deflated; empty where that was not measured.
     pub deflation: Vec<Deflated>,
 }
 

@@ -15,18 +15,17 @@ const DIRECTIONS: [(DirectionKind, &str); 3] = [
 
 /// The page's sections.
 pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
-    let names = [
-        ["demo settings", "demo sweeps", "demo choices", "demo runs"],
-        ["smollm2 settings", "smollm2 sweeps", "smollm2 choices", "smollm2 runs"],
+    let model = &study.model;
+    let mut sections = vec![
+        Section { name: "claims", markdown: claim::list(claims) },
+        Section { name: "settings", markdown: settings(model) },
+        Section { name: "sweeps", markdown: sweeps(model) },
+        Section { name: "choices", markdown: choices(model) },
+        Section { name: "runs", markdown: runs(model) },
     ];
-    let mut sections = vec![Section { name: "claims", markdown: claim::list(claims) }];
-    for (model, [first, second, third, fourth]) in study.models.iter().zip(names) {
-        sections.push(Section { name: first, markdown: settings(model) });
-        sections.push(Section { name: second, markdown: sweeps(model) });
-        sections.push(Section { name: third, markdown: choices(model) });
-        sections.push(Section { name: fourth, markdown: runs(model) });
+    if !study.deflation.is_empty() {
+        sections.push(Section { name: "deflation", markdown: deflation(study) });
     }
-    sections.push(Section { name: "deflation", markdown: deflation(study) });
     sections
 }
 
