@@ -63,10 +63,13 @@ impl FiniteDifference<'_, '_> {
     }
 
     /// The curvature along v that a two-sided difference measured. What noise adds to the even part is
-    /// taken off, as far as it can be told apart.
+    /// taken off, as far as it can be told apart: half as much again as is expected, since the expectation is no better
+    /// than that, and what is left of noise would pass for curvature and keep steps short.
     pub(super) fn measured_curvature(&self, measured: &Measured, parity: f64) -> Curvature {
-        let noise_parity = ratio(6.0_f64.sqrt() * self.rounded_noise(), 2.0 * measured.odd);
-        let kept = (parity.powi(2) - noise_parity.powi(2)).max(0.1 * noise_parity.powi(2)).sqrt();
+        // Rounded as finely as steps are.
+        let noise = nearest_power(self.noise, std::f64::consts::SQRT_2);
+        let noise_parity = ratio(6.0_f64.sqrt() * noise, 2.0 * measured.odd).powi(2);
+        let kept = (parity.powi(2) - 1.5 * noise_parity).max(0.1 * noise_parity).sqrt();
         Curvature { norm: measured.odd / measured.realised, parity: kept.min(parity) / measured.realised }
     }
 

@@ -1,4 +1,4 @@
-//! What models are probed on: short texts that lie in the repository, and tokens drawn at random for comparison.
+//! What a language model is probed on: short texts that lie in the repository.
 
 use crate::Result;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
@@ -11,21 +11,14 @@ use std::path::{Path, PathBuf};
 pub struct Text {
     /// Short, for tables and file names.
     pub name: &'static str,
-    content: Content,
-}
-
-enum Content {
-    Text(&'static str),
-    /// Tokens drawn uniformly from the vocabulary.
-    Random,
+    content: &'static str,
 }
 
 /// The texts of the studies.
-pub const TEXTS: [Text; 4] = [
-    Text { name: "story", content: Content::Text(include_str!("../texts/story.txt")) },
-    Text { name: "questions", content: Content::Text(include_str!("../texts/questions.txt")) },
-    Text { name: "rust", content: Content::Text(include_str!("../texts/rust.txt")) },
-    Text { name: "random", content: Content::Random },
+pub const TEXTS: [Text; 3] = [
+    Text { name: "story", content: include_str!("../texts/story.txt") },
+    Text { name: "questions", content: include_str!("../texts/questions.txt") },
+    Text { name: "rust", content: include_str!("../texts/rust.txt") },
 ];
 
 impl Text {
@@ -41,10 +34,7 @@ impl Text {
         directory: &Path,
     ) -> Result<PathBuf> {
         let tokenizer = tokenizer::from_gguf(gguf)?;
-        let all = match self.content {
-            Content::Text(text) => tokenizer::encode(&tokenizer, text.trim_start())?,
-            Content::Random => random(sequences * tokens, tokenizer.get_vocab_size(true)),
-        };
+        let all = tokenizer::encode(&tokenizer, self.content)?;
         if all.len() < sequences * tokens {
             return Err(format!("the text `{}` has {} tokens only", self.name, all.len()).into());
         }
@@ -63,17 +53,6 @@ pub fn lines(tokens: &[u32], length: usize) -> String {
     })
 }
 
-/// Tokens from a fixed seed (the multiplier and increment of Knuth's MMIX).
-fn random(count: usize, vocabulary: usize) -> Vec<u32> {
-    let mut state: u64 = 2602;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // The high bits are the good ones.
-        ((state >> 33) as usize % vocabulary) as u32
-    };
-    (0..count).map(|_| next()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,9 +60,5 @@ mod tests {
     #[test]
     fn sequences_are_lines_of_a_data_file() {
         assert_eq!(lines(&[1, 2, 3, 4], 2), "{\"input_ids\":[1, 2]}\n{\"input_ids\":[3, 4]}\n");
-        let tokens = random(1000, 49_152);
-        assert!(tokens.iter().all(|&token| token < 49_152) && tokens == random(1000, 49_152));
-        let distinct: std::collections::BTreeSet<_> = tokens.iter().collect();
-        assert!(distinct.len() > 970, "{}", distinct.len());
     }
 }
