@@ -2,6 +2,7 @@
 
 use crate::Result;
 use hessian_probe::Snapshot;
+use hessian_probe::log::{Record, read_jsonl};
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::fs;
@@ -63,8 +64,12 @@ impl Programs {
             fs::remove_dir_all(logs)?;
         }
         self.run(command, &snapshots)?;
-        let lines = fs::read_to_string(&snapshots)?;
-        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        let records = read_jsonl(&snapshots)?.collect::<Result<Vec<_>, _>>()?;
+        let snapshot = |record| match record {
+            Record::Snapshot(snapshot) => Some(*snapshot),
+            _ => None,
+        };
+        Ok(records.into_iter().filter_map(snapshot).collect())
     }
 
     fn run(&self, mut command: Command, out: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `cargo xtask study NAME`: the measurements that a page of the docs reports. They go to `target/studies/NAME/`.
+//! `cargo xtask study NAME`: longer measurements, of which pages of the docs report. They go to `target/studies/NAME/`.
 
 use std::ffi::OsString;
 

@@ -55,10 +55,8 @@ fn training(study: &Study) -> Result<String> {
 }
 
 fn value(found: &Comparison, gradient: bool) -> Option<(f64, Option<f64>)> {
-    if gradient {
-        return Some((found.gradient_relative_error?, None));
-    }
-    found.relative_error.map(|error| (error.mean, error.standard_error))
+    let error = if gradient { found.gradient_relative_error } else { found.relative_error };
+    error.map(|error| (error.mean, error.standard_error))
 }
 
 /// Above everything, the legend included.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Study {
     /// Tokens of the sequence that SmolLM2 is probed on.
     pub tokens: usize,
-    /// Lanczos steps for each of two probe vectors.
+    /// Lanczos steps for each probe vector.
     pub steps: usize,
     /// Ranks that the models were sharded over.
     pub ranks: usize,
@@ -69,8 +69,8 @@ pub struct Comparison {
     pub cosine: Option<Estimate>,
     pub off_diagonal_share: Option<Estimate>,
     /// Along the gradient: relative error and cosine.
-    pub gradient_relative_error: Option<f64>,
-    pub gradient_cosine: Option<f64>,
+    pub gradient_relative_error: Option<Estimate>,
+    pub gradient_cosine: Option<Estimate>,
     /// By how much the products' errors may change `relative_error`.
     pub predicted_error: f64,
     pub hvps: u64,
@@ -134,8 +134,8 @@ impl From<&BlockDiagonal> for Comparison {
             relative_error: found.relative_error,
             cosine: found.cosine,
             off_diagonal_share: found.off_diagonal_share,
-            gradient_relative_error: gradient.and_then(|along| along.relative_error).map(|error| error.mean),
-            gradient_cosine: gradient.and_then(|along| along.cosine).map(|cosine| cosine.mean),
+            gradient_relative_error: gradient.and_then(|along| along.relative_error),
+            gradient_cosine: gradient.and_then(|along| along.cosine),
             predicted_error: found.predicted_error,
             hvps: found.hvps,
             blocks: found.blocks.iter().map(block).collect(),

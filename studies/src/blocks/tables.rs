@@ -23,7 +23,7 @@ fn settings(study: &Study) -> String {
     let parameters =
         |spectrum: Option<&super::record::Spectrum>| spectrum.map_or(0, |found| found.parameters);
     format!(
-        "SmolLM2-135M: {} parameters in f32, on {} rank(s), one sequence of {} tokens, {} Lanczos steps for each of two probe vectors; \
+        "SmolLM2-135M: {} parameters in f32, on {} rank(s), one sequence of {} tokens, {} Lanczos steps for each probe vector; \
          the demo's model: {} parameters, sharded over 2 ranks.",
         parameters(study.texts.first().map(|text| &text.spectrum)),
         study.ranks,
@@ -79,13 +79,12 @@ fn training(study: &Study) -> String {
 }
 
 fn comparison(found: &Comparison) -> Vec<String> {
-    let plain = |value: Option<f64>| value.map_or_else(|| "–".into(), short);
     vec![
         optional(found.relative_error.as_ref()),
         optional(found.cosine.as_ref()),
         optional(found.off_diagonal_share.as_ref()),
-        plain(found.gradient_relative_error),
-        plain(found.gradient_cosine),
+        optional(found.gradient_relative_error.as_ref()),
+        optional(found.gradient_cosine.as_ref()),
         found.hvps.to_string(),
     ]
 }

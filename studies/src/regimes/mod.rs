@@ -1,5 +1,5 @@
-//! In which regime of step and precision a Hessian can be measured: the demo's model after its training, which
-//! `docs/studies/regimes.md` reports, and SmolLM2-135M.
+//! In which regime of step and precision a Hessian can be measured: the demo's model after its training, and
+//! SmolLM2-135M.
 //!
 //! - [`measure`]: runs the programs
 //! - [`record`]: what is kept of their reports
@@ -44,24 +44,4 @@ fn of(
     let claims = claims::of(&study);
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::page;
-
-    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
-    #[test]
-    fn the_page_shows_what_the_record_says() {
-        let record = include_str!("../../../docs/studies/regimes.json");
-        let page = include_str!("../../../docs/studies/regimes.md");
-        let study = serde_json::from_str(record).unwrap();
-        let claims = claims::of(&study);
-        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
-        assert!(!claims.is_empty());
-        for claim in &claims {
-            assert!(claim.holds, "{claim:?}");
-        }
-    }
 }
