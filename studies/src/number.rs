@@ -55,6 +55,6 @@ mod tests {
             assert_eq!(short(value), shown);
         }
         assert_eq!(estimate(&Estimate { mean: 0.5, standard_error: Some(0.0123) }), "0.500 ± 0.0123");
-        assert_eq!(percent(0.99998), "100 %");
+        assert_eq!(percent(0.2468), "24.7 %");
     }
 }
