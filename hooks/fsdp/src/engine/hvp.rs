@@ -54,7 +54,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Torch`](Error::Torch), also where `v` does not fit; [`Autograd`](Error::Autograd), also where an
-    /// operation has no second derivative, as [`Attention::Sdpa`](crate::Attention::Sdpa).
+    /// operation has no second derivative, as [`Attention::Sdpa`].
     pub fn accumulate_hvp(
         &self,
         group: &ProcessGroup,
