@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 pub struct Earlier {
     /// The last snapshot of each step.
     snapshots: BTreeMap<u64, Snapshot>,
-    /// The first step whose probe was ended by SIGTERM.
+    /// The first step whose probe was ended by SIGTERM, or failed.
     interrupted: Option<u64>,
 }
 
 impl Earlier {
-    /// The probe of `step` was ended by SIGTERM.
+    /// The probe of `step` was ended by SIGTERM, or failed.
     pub fn interrupted(&mut self, step: u64) {
         self.interrupted = Some(self.interrupted.map_or(step, |first| first.min(step)));
     }
@@ -21,7 +21,7 @@ impl Earlier {
     /// Compares with the earlier snapshot of the same step, if there was one: whether T is the same, bit for bit.
     ///
     /// The loss and the gradient are the same, and so is T. Only where an earlier probe was taken the one time and
-    /// ended by SIGTERM the other, what had been learned of the gradient is different, and T is the same within
+    /// failed or was ended by SIGTERM the other, what had been learned of the gradient is different, and T is the same within
     /// its error.
     ///
     /// # Errors

@@ -190,6 +190,12 @@ impl Supervisor {
                 self.failed(&format!("there is a snapshot in spite of {wrong:?}"), &outcome);
             }
         }
+        for event in &events {
+            // A probe that failed has learned nothing, where one that did not fail has.
+            if let Event::Gradient { step, .. } = event {
+                self.earlier.interrupted(*step);
+            }
+        }
         match self.ledger.added() {
             Ok(added) => self.account(&added, ended, &outcome),
             Err(error) => self.failed(&error.to_string(), &outcome),
