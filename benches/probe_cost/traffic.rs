@@ -6,7 +6,7 @@ use crate::instrumented::{Instrumented, Log};
 use crate::report::median;
 use hessian_probe::Interrupter;
 use hessian_probe::config::{Distribution, HvpConfig, Reorthogonalize};
-use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
+use hessian_probe::krylov::{Basis, Lanczos, Operator, Product, Wrapper};
 use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::random::RandomProbe;
 use hessian_probe::sharded::{Layout, ShardedVector};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Traffic {
@@ -81,12 +81,18 @@ struct Marked<'a, 'h> {
     marks: Vec<(Mark, Mark)>,
 }
 
-impl Operator for Marked<'_, '_> {
-    fn layout(&self) -> &Layout {
-        self.inner.layout()
+impl<'a, 'h> Wrapper for Marked<'a, 'h> {
+    type Inner = FiniteDifference<'a, 'h>;
+
+    fn inner(&self) -> &Self::Inner {
+        &self.inner
     }
 
-    fn apply(
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut self.inner
+    }
+
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -97,23 +103,6 @@ impl Operator for Marked<'_, '_> {
         let product = self.inner.apply(index, q, expected_norm, target)?;
         self.marks.push((before, Mark::now(&self.log.borrow())));
         Ok(product)
-    }
-
-    fn sum(
-        &mut self,
-        during: &'static str,
-        len: usize,
-        local: std::result::Result<Vec<f64>, TchError>,
-    ) -> hessian_probe::Result<Vec<f64>> {
-        self.inner.sum(during, len, local)
-    }
-
-    fn defer(&mut self, during: &'static str, local: std::result::Result<(), TchError>) {
-        self.inner.defer(during, local);
-    }
-
-    fn rank(&self) -> usize {
-        self.inner.rank()
     }
 }
 

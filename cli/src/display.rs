@@ -39,9 +39,7 @@ impl Display {
     /// A function that moves the bar, for a probe of so many products: its Lanczos steps, then those for blocks.
     pub fn bar(&self, products: u64) -> impl FnMut(&ProbeProgress) + Send + 'static {
         let bar = self.bar.clone();
-        bar.set_length(products);
-        let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.begin(products);
         bar.set_message("measuring the gradient's noise");
         move |progress| {
             bar.set_message(message(progress));
@@ -51,10 +49,14 @@ impl Display {
 
     /// Shows how many gradients of about `total` are computed.
     pub fn counter(&self, total: u64) -> Counter {
-        self.bar.set_length(total);
+        self.begin(total);
+        Counter(self.bar.clone())
+    }
+
+    fn begin(&self, length: u64) {
+        self.bar.set_length(length);
         let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Counter(self.bar.clone())
     }
 
     /// Takes the bar away.

@@ -17,10 +17,11 @@ const LARGE: libc::c_int = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HUGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
 
-/// Returns large blocks to the system when they are freed, unless the user has said something of that. To be called
+/// Has large blocks returned to the system when they are freed, and made of huge pages, unless the user has said something of
+/// that. To be called
 /// before anything large is allocated, while there is one thread only.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn return_large_blocks() {
+pub fn configure() {
     let said = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let tuned = std::env::var_os("GLIBC_TUNABLES")
         .is_some_and(|tunables| tunables.to_string_lossy().contains("glibc.malloc."));
@@ -38,4 +39,4 @@ pub fn return_large_blocks() {
 
 /// Other allocators have no such thing.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn return_large_blocks() {}
+pub fn configure() {}

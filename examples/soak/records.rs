@@ -39,6 +39,8 @@ impl Orders {
 pub enum Event {
     /// From which step rank 0 goes on.
     Resumed { session: u64, step: u64 },
+    /// Rank 0 begins a probe, with what `learned` is a hash of.
+    Probe { session: u64, step: u64, learned: u64 },
     /// A gradient fault came about.
     Gradient { session: u64, step: u64, kind: GradientFault },
     /// A rank could not write its part of a checkpoint.

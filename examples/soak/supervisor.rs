@@ -190,23 +190,28 @@ impl Supervisor {
                 self.failed(&format!("there is a snapshot in spite of {wrong:?}"), &outcome);
             }
         }
-        for event in &events {
-            // A probe that failed has learned nothing, where one that did not fail has.
-            if let Event::Gradient { step, .. } = event {
-                self.earlier.interrupted(*step);
-            }
-        }
         match self.ledger.added() {
-            Ok(added) => self.account(&added, ended, &outcome),
+            Ok(added) => self.account(&added, &events, ended, &outcome),
             Err(error) => self.failed(&error.to_string(), &outcome),
         }
         Ok(outcome)
     }
 
     /// Every record that rank 0 handed to the log is there, where it ended by itself.
-    fn account(&mut self, added: &Added, ended: Option<&Event>, outcome: &Outcome) {
+    fn account(&mut self, added: &Added, events: &[Event], ended: Option<&Event>, outcome: &Outcome) {
+        let number = self.orders.session;
         for snapshot in &added.snapshots {
-            match self.earlier.compare(snapshot) {
+            let learned = events.iter().find_map(|event| match event {
+                Event::Probe { session, step, learned } if (*session, *step) == (number, snapshot.step) => {
+                    Some(*learned)
+                }
+                _ => None,
+            });
+            let Some(learned) = learned else {
+                self.failed(&format!("no probe of step {} was begun", snapshot.step), outcome);
+                continue;
+            };
+            match self.earlier.compare(snapshot, learned) {
                 Ok(same) => {
                     self.report.snapshots_again += u64::from(same.is_some());
                     self.report.snapshots_same += u64::from(same == Some(true));
@@ -278,9 +283,6 @@ impl Supervisor {
             Event::Ended { session, step, stopped: true, .. } if *session == number => Some(*step),
             _ => None,
         });
-        if let Some(step) = reached {
-            self.earlier.interrupted(step.saturating_sub(1));
-        }
         let full = events.iter().any(|event| {
             matches!(event, Event::FullDisk { session, step } if *session == number && Some(step + 1) == reached)
         });

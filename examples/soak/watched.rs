@@ -6,6 +6,7 @@ use hessian_probe::{
     Callback, Control, Gradient, HessianProbe, Host, HostError, ProcessGroup, Progress, RandomState, Result,
     Shard,
 };
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use tch::Tensor;
 
@@ -21,6 +22,8 @@ pub struct Watched<'a> {
     pub snapshots: Vec<u64>,
     /// Steps after which the loop saves.
     checkpoint_every: u64,
+    /// A hash of what the probe has learned of the gradient so far, on which its steps depend.
+    learned: u64,
 }
 
 impl<'a> Watched<'a> {
@@ -31,7 +34,8 @@ impl<'a> Watched<'a> {
         rank: usize,
         checkpoint_every: u64,
     ) -> Self {
-        Self { probe, orders, presence, rank, records: 0, snapshots: Vec::new(), checkpoint_every }
+        let learned = learned(&probe);
+        Self { probe, orders, presence, rank, records: 0, snapshots: Vec::new(), checkpoint_every, learned }
     }
 }
 
@@ -44,9 +48,13 @@ impl Callback for Watched<'_> {
         let ranks = host.group().world_size();
         let due = self.orders.faults.then(|| gradient_fault(self.orders.seed, step, ranks));
         let fault = due.flatten().filter(|fault| fault.rank == self.rank);
-        let mut host = Faulty { host, calls: 0, fault, watch: (self.orders, self.presence, step) };
+        let told = (self.rank == 0).then_some(self.learned);
+        let mut host = Faulty { host, calls: 0, fault, told, watch: (self.orders, self.presence, step) };
         let result = self.probe.on_step_end(step, &mut host);
         let probed = host.calls > 0 || !matches!(result, Ok(Control::Continue));
+        if probed {
+            self.learned = learned(&self.probe);
+        }
         // The first call opens the session in the logs.
         self.records += u64::from(self.records == 0) + u64::from(probed);
         if probed && self.probe.latest().is_some_and(|latest| latest.step == step) {
@@ -67,7 +75,9 @@ impl Callback for Watched<'_> {
     }
 
     fn on_load_checkpoint(&mut self, directory: &Path, host: &mut dyn Host) -> Result<Control> {
-        self.probe.on_load_checkpoint(directory, host)
+        let result = self.probe.on_load_checkpoint(directory, host);
+        self.learned = learned(&self.probe);
+        result
     }
 
     fn on_exception(&mut self, error: &(dyn std::error::Error + 'static)) {
@@ -84,8 +94,17 @@ impl Callback for Watched<'_> {
     }
 
     fn load_state_dict(&mut self, state: &serde_json::Value) -> Result<()> {
-        self.probe.load_state_dict(state)
+        let result = self.probe.load_state_dict(state);
+        self.learned = learned(&self.probe);
+        result
     }
+}
+
+/// A hash of what a probe has learned.
+fn learned(probe: &HessianProbe) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    probe.state_dict()["calibration"].to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A host, one of whose gradients goes wrong.
@@ -93,6 +112,8 @@ struct Faulty<'h, 'a> {
     host: &'h mut dyn Host,
     calls: u64,
     fault: Option<DueGradientFault>,
+    /// What the probe has learned before, where that is to be told.
+    told: Option<u64>,
     watch: (&'a Orders, &'a Presence, u64),
 }
 
@@ -104,6 +125,10 @@ impl Host for Faulty<'_, '_> {
     fn gradient(&mut self) -> std::result::Result<Gradient, HostError> {
         let (orders, presence, step) = self.watch;
         presence.set(Phase::Probe);
+        if let Some(learned) = self.told.take() {
+            let event = Event::Probe { session: orders.session, step, learned };
+            event.append(&orders.dir).map_err(|error| error.to_string())?;
+        }
         let mut gradient = self.host.gradient()?;
         self.calls += 1;
         let Some(fault) = self.fault.filter(|fault| fault.gradient == self.calls) else {

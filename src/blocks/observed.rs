@@ -1,11 +1,10 @@
 //! Products that somebody counts.
 
 use crate::error::Result;
-use crate::krylov::{Operator, Product};
+use crate::krylov::{Operator, Product, Wrapper};
 use crate::operator::FiniteDifference;
 use crate::progress::{BlocksProgress, Observer};
-use crate::sharded::layout::Layout;
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 /// An operator that tells an observer of each of its products.
 pub(super) struct Observed<'o, 'a, 'h> {
@@ -25,12 +24,18 @@ impl<'o, 'a, 'h> Observed<'o, 'a, 'h> {
     }
 }
 
-impl Operator for Observed<'_, '_, '_> {
-    fn layout(&self) -> &Layout {
-        self.inner.layout()
+impl<'a, 'h> Wrapper for Observed<'_, 'a, 'h> {
+    type Inner = FiniteDifference<'a, 'h>;
+
+    fn inner(&self) -> &Self::Inner {
+        self.inner
     }
 
-    fn apply(
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        self.inner
+    }
+
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -41,26 +46,5 @@ impl Operator for Observed<'_, '_, '_> {
         self.progress.hvps += 1;
         self.observer.compared(self.progress, self.inner.gradients());
         Ok(product)
-    }
-
-    fn sum(
-        &mut self,
-        during: &'static str,
-        len: usize,
-        local: Result<Vec<f64>, TchError>,
-    ) -> Result<Vec<f64>> {
-        self.inner.sum(during, len, local)
-    }
-
-    fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
-        self.inner.defer(during, local);
-    }
-
-    fn rank(&self) -> usize {
-        self.inner.rank()
-    }
-
-    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
-        self.inner.exchange_curvature(memory);
     }
 }

@@ -6,7 +6,7 @@ use super::sums::Blocks;
 use crate::config::{Distribution, Reorthogonalize, SlqConfig};
 use crate::error::Result;
 use crate::krylov::lanczos::agree;
-use crate::krylov::{Basis, Lanczos, Operator, Product};
+use crate::krylov::{Basis, Lanczos, Operator, Product, Wrapper};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::vector::ShardedVector;
@@ -42,12 +42,22 @@ impl InBlock<'_> {
     }
 }
 
-impl Operator for InBlock<'_> {
-    fn layout(&self) -> &Layout {
+impl<'a> Wrapper for InBlock<'a> {
+    type Inner = dyn Operator + 'a;
+
+    fn inner(&self) -> &Self::Inner {
+        self.inner
+    }
+
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        self.inner
+    }
+
+    fn wrapped_layout(&self) -> &Layout {
         self.layout
     }
 
-    fn apply(
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -60,27 +70,6 @@ impl Operator for InBlock<'_> {
         let copied = self.copy(self.w, target, true);
         self.inner.defer(COMPARING, copied);
         Ok(product)
-    }
-
-    fn sum(
-        &mut self,
-        during: &'static str,
-        len: usize,
-        local: Result<Vec<f64>, TchError>,
-    ) -> Result<Vec<f64>> {
-        self.inner.sum(during, len, local)
-    }
-
-    fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
-        self.inner.defer(during, local);
-    }
-
-    fn rank(&self) -> usize {
-        self.inner.rank()
-    }
-
-    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
-        self.inner.exchange_curvature(memory);
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::krylov::basis::Basis;
 use crate::krylov::lanczos::{Operator, Product};
-use crate::sharded::layout::Layout;
-use tch::{TchError, Tensor};
+use crate::krylov::wrapper::Wrapper;
+use tch::Tensor;
 
 const DEFLATING: &str = "deflating a Lanczos vector";
 
@@ -28,12 +28,18 @@ pub(crate) fn coefficients(
     Ok((values, squared))
 }
 
-impl Operator for Deflated<'_> {
-    fn layout(&self) -> &Layout {
-        self.inner.layout()
+impl<'a> Wrapper for Deflated<'a> {
+    type Inner = dyn Operator + 'a;
+
+    fn inner(&self) -> &Self::Inner {
+        self.inner
     }
 
-    fn apply(
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        self.inner
+    }
+
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -46,26 +52,5 @@ impl Operator for Deflated<'_> {
         let left = squared - removed.iter().map(|c| c * c).sum::<f64>();
         // qᵀPHPq = qᵀHq, as q is orthogonal to Y.
         Ok(Product { norm: product.scale.abs() * left.max(0.0).sqrt(), ..product })
-    }
-
-    fn sum(
-        &mut self,
-        during: &'static str,
-        len: usize,
-        local: Result<Vec<f64>, TchError>,
-    ) -> Result<Vec<f64>> {
-        self.inner.sum(during, len, local)
-    }
-
-    fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
-        self.inner.defer(during, local);
-    }
-
-    fn rank(&self) -> usize {
-        self.inner.rank()
-    }
-
-    fn exchange_curvature(&mut self, memory: &mut Vec<(f64, f64)>) {
-        self.inner.exchange_curvature(memory);
     }
 }

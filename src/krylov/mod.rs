@@ -4,6 +4,7 @@
 //! - [`omega`]: estimates of the vectors' orthogonality, and when to reorthogonalise;
 //! - [`basis`]: the stored vectors, and orthogonalisation against them;
 //! - [`deflated`]: the operator with some directions taken out;
+//! - [`wrapper`]: operators around another one;
 //! - `ritz`: Ritz vectors from a run and its basis;
 //! - [`tridiagonal`]: eigenvalues of T and the rows of its eigenvector matrix that quadrature needs.
 
@@ -13,7 +14,9 @@ pub mod lanczos;
 pub mod omega;
 pub(crate) mod ritz;
 pub mod tridiagonal;
+pub mod wrapper;
 
 pub use basis::Basis;
 pub use lanczos::{Lanczos, LanczosRun, LanczosState, Operator, Product};
 pub use tridiagonal::{Eigen, NoConvergence};
+pub use wrapper::Wrapper;

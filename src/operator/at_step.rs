@@ -38,18 +38,8 @@ impl<'a> FiniteDifference<'a, '_> {
             return Err(Error::StepTooSmall { rank: self.ranks.rank(), step: h });
         }
         let (measured, record, curvature, _) = self.attempt(v, w, scheme, h, known)?;
-        let norm = measured.odd / measured.realised;
-        Ok(AtStep {
-            product: Product {
-                scale: measured.scale,
-                alpha: measured.alpha,
-                norm,
-                error: record.error * norm,
-            },
-            record,
-            realised: measured.realised,
-            curvature,
-        })
+        let product = measured.product(&record);
+        Ok(AtStep { product, record, realised: measured.realised, curvature })
     }
 
     /// Forgets what earlier products told of the curvature: the next one starts as the first of a probe does.

@@ -211,7 +211,7 @@ impl FiniteDifference<'_, '_> {
         let at_v = self.central(spare, self.range.first(), w, ASYMMETRY)?;
         let local = sums::inner_product(self.layout, w, u).map(|sum| vec![sum]);
         let u_hv = self.sum(ASYMMETRY, 1, local)?[0] * at_v.scale;
-        Ok(ratio((u_hv - v_hu).abs(), at_u.odd / at_u.realised))
+        Ok(ratio((u_hv - v_hu).abs(), at_u.norm()))
     }
 }
 

@@ -70,7 +70,7 @@ impl FiniteDifference<'_, '_> {
         let noise = nearest_power(self.noise, std::f64::consts::SQRT_2);
         let noise_parity = ratio(6.0_f64.sqrt() * noise, 2.0 * measured.odd).powi(2);
         let kept = (parity.powi(2) - 1.5 * noise_parity).max(0.1 * noise_parity).sqrt();
-        Curvature { norm: measured.odd / measured.realised, parity: kept.min(parity) / measured.realised }
+        Curvature { norm: measured.norm(), parity: kept.min(parity) / measured.realised }
     }
 
     /// A better way to compute a product whose error is `error`: scheme and step, if there is one.

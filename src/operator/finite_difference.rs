@@ -143,7 +143,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             Scheme::Central => self.central(v, h, w, PRODUCT)?,
             Scheme::Forward | Scheme::Exact => self.forward(v, h, w)?,
         };
-        let norm = measured.odd / measured.realised;
+        let norm = measured.norm();
         let (parity, curvature) = match measured.even {
             Some(even) => {
                 let parity = ratio(even, 2.0 * measured.odd).min(MAX_PARITY);
@@ -308,8 +308,7 @@ impl Operator for FiniteDifference<'_, '_> {
         }
         self.remember(index, curvature);
         self.products.push(record);
-        let norm = measured.odd / measured.realised;
-        Ok(Product { scale: measured.scale, alpha: measured.alpha, norm, error: record.error * norm })
+        Ok(measured.product(&record))
     }
 
     fn sum(

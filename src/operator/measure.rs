@@ -1,10 +1,10 @@
 //! One difference of gradients, reduced over ranks.
 
 use crate::error::{Error, Result};
-use crate::krylov::Operator;
+use crate::krylov::{Operator, Product};
 use crate::operator::calibration::AT_THETA;
 use crate::operator::difference::{self, From};
-use crate::operator::finite_difference::{FiniteDifference, PRODUCT};
+use crate::operator::finite_difference::{FiniteDifference, PRODUCT, ProductRecord};
 use crate::operator::step::ratio;
 use crate::sharded::vector::{ShardedVector, chunks};
 use tch::{TchError, Tensor};
@@ -27,6 +27,19 @@ pub(super) struct Measured {
     /// vᵀHv.
     pub(super) alpha: f64,
     pub(super) rounding: f64,
+}
+
+impl Measured {
+    /// ‖Hv‖.
+    pub(super) fn norm(&self) -> f64 {
+        self.odd / self.realised
+    }
+
+    /// What Lanczos is told; `record` has the predicted relative error.
+    pub(super) fn product(&self, record: &ProductRecord) -> Product {
+        let norm = self.norm();
+        Product { scale: self.scale, alpha: self.alpha, norm, error: record.error * norm }
+    }
 }
 
 impl FiniteDifference<'_, '_> {
@@ -141,7 +154,7 @@ impl FiniteDifference<'_, '_> {
         self.check(&reduced, length.min(outer), h, PRODUCT)?;
         let norm = reduced[2].sqrt() / length;
         let alpha = reduced[3] / length;
-        let off = (inner.odd / inner.realised - norm).abs().max((inner.alpha - alpha).abs());
+        let off = (inner.norm() - norm).abs().max((inner.alpha - alpha).abs());
         Ok(Measured {
             scale: length.recip(),
             truncation: ratio(off, norm),

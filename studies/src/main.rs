@@ -17,6 +17,8 @@ mod page;
 mod programs;
 mod regimes;
 mod sources;
+#[path = "../../examples/demo/text.rs"]
+mod text;
 mod texts;
 
 use clap::{Args, Parser, Subcommand};

@@ -96,6 +96,11 @@ impl Programs {
     }
 }
 
+/// The flags by which `hessian-probe` is given a model and a text.
+pub fn given(model: &Path, data: &Path) -> Vec<OsString> {
+    vec!["--model".into(), model.into(), "--data".into(), data.into()]
+}
+
 /// Where the command of a report is noted.
 fn note(out: &Path) -> PathBuf {
     out.with_extension("command")

@@ -2,9 +2,10 @@
 //! the same bytes on every machine.
 
 use crate::Result;
+use crate::text::sources_of_dependencies;
 use hessian_probe_fsdp::CorpusConfig;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const LOCK: &str = include_str!("../../Cargo.lock");
 const CRATES: [&str; 3] = ["nalgebra", "regex-automata", "serde_json"];
@@ -14,9 +15,7 @@ const CRATES: [&str; 3] = ["nalgebra", "regex-automata", "serde_json"];
 /// # Errors
 /// Where Cargo's registry does not hold them.
 pub fn copy(directory: &Path) -> Result<()> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let registry = home.ok_or("where is Cargo's home? set CARGO_HOME")?.join("registry/src");
+    let registry = sources_of_dependencies()?;
     for name in CRATES {
         let package =
             format!("{name}-{}", version(LOCK, name).ok_or(format!("{name} is not in Cargo.lock"))?);

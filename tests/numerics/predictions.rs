@@ -3,10 +3,10 @@
 use crate::closure_host::ClosureHost;
 use crate::models::{Model, Normal, mlp, transformer};
 use hessian_probe::config::{Difference, HvpConfig, Reorthogonalize};
-use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
+use hessian_probe::krylov::{Basis, Lanczos, Operator, Product, Wrapper};
 use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::Layout;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// An operator that compares each product with double backward.
 struct Checked<'a, 'h> {
@@ -16,12 +16,18 @@ struct Checked<'a, 'h> {
     errors: Vec<(f64, f64)>,
 }
 
-impl Operator for Checked<'_, '_> {
-    fn layout(&self) -> &Layout {
-        self.inner.layout()
+impl<'a, 'h> Wrapper for Checked<'a, 'h> {
+    type Inner = FiniteDifference<'a, 'h>;
+
+    fn inner(&self) -> &Self::Inner {
+        &self.inner
     }
 
-    fn apply(
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut self.inner
+    }
+
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -33,23 +39,6 @@ impl Operator for Checked<'_, '_> {
         let off = (target.to_kind(Kind::Double) * product.scale - &exact).norm() / exact.norm();
         self.errors.push((off.double_value(&[]), product.error / product.norm));
         Ok(product)
-    }
-
-    fn sum(
-        &mut self,
-        during: &'static str,
-        len: usize,
-        local: Result<Vec<f64>, TchError>,
-    ) -> hessian_probe::Result<Vec<f64>> {
-        self.inner.sum(during, len, local)
-    }
-
-    fn defer(&mut self, during: &'static str, local: Result<(), TchError>) {
-        self.inner.defer(during, local);
-    }
-
-    fn rank(&self) -> usize {
-        self.inner.rank()
     }
 }
 

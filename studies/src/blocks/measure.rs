@@ -2,79 +2,36 @@
 
 use super::record::{AtStep, Comparison, OnText, Spectrum, Study};
 use crate::output::Output;
-use crate::programs::Programs;
+use crate::programs::{Programs, given};
 use crate::texts::{TEXTS, Text};
 use crate::{Options, Result, sources};
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 /// Tokens of the sequence that SmolLM2 is probed on: enough for the texts to differ, few enough for 2 cores.
 const TOKENS: usize = 128;
-/// Lanczos steps.
+/// Lanczos steps beside the comparison by layers; beside the other one there are as few as can be.
 const STEPS: usize = 12;
+
 /// What is spent on a text: flags of `hessian-probe spectrum`.
 struct Effort {
-    layers: &'static [&'static str],
-    kinds: &'static [&'static str],
+    layers: &'static str,
+    kinds: &'static str,
 }
+
 /// A product for each of 32 layers, and the spectra of blocks.
 const CAREFULLY: Effort = Effort {
-    layers: &[
-        "--block-method",
-        "exact",
-        "--steps",
-        "12",
-        "--probes",
-        "2",
-        "--block-vectors",
-        "2",
-        "--block-steps",
-        "0",
-    ],
-    kinds: &[
-        "--block-method",
-        "exact",
-        "--steps",
-        "1",
-        "--probes",
-        "1",
-        "--block-vectors",
-        "2",
-        "--block-steps",
-        "8",
-    ],
+    layers: "--block-method exact --probes 2 --block-vectors 2 --block-steps 0",
+    kinds: "--block-method exact --probes 1 --block-vectors 2 --block-steps 8",
 };
+
 /// A third of it: for layers signs are drawn.
 const QUICKLY: Effort = Effort {
-    layers: &[
-        "--block-method",
-        "stochastic",
-        "--steps",
-        "12",
-        "--probes",
-        "1",
-        "--block-vectors",
-        "2",
-        "--block-draws",
-        "6",
-        "--block-steps",
-        "0",
-    ],
-    kinds: &[
-        "--block-method",
-        "exact",
-        "--steps",
-        "1",
-        "--probes",
-        "1",
-        "--block-vectors",
-        "2",
-        "--block-steps",
-        "0",
-    ],
+    layers: "--block-method stochastic --probes 1 --block-vectors 2 --block-draws 6 --block-steps 0",
+    kinds: "--block-method exact --probes 1 --block-vectors 2 --block-steps 0",
 };
+
 /// How the demo's model is watched.
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml");
 
@@ -101,18 +58,18 @@ fn on_text(
     output: &Output,
 ) -> Result<OnText> {
     let data = text.write(gguf, 1, TOKENS, &output.path(""))?;
-    let compare = |by: &str, more: &[&str]| {
-        let mut arguments: Vec<OsString> = vec!["--model".into(), options.gguf.clone().into()];
-        arguments.extend(["--data".into(), data.clone().into()]);
+    let compare = |by: &str, steps: usize, more: &str| {
+        let mut arguments = given(&options.gguf, &data);
         arguments.extend(options.ranks_and_threads());
         // Four vectors in place of all: so few steps need no more.
         arguments.extend(["--reorthogonalize", "4"].map(Into::into));
-        arguments.extend(more.iter().map(Into::into));
+        arguments.extend(["--steps".into(), steps.to_string().into()]);
+        arguments.extend(more.split_whitespace().map(Into::into));
         arguments.extend(["--blocks".into(), by.into()]);
         programs.spectrum(&output.path(format!("{}-{by}.json", text.name)), &arguments)
     };
-    let layers = compare("layer", effort.layers)?;
-    let kinds = compare("kind", effort.kinds)?;
+    let layers = compare("layer", STEPS, effort.layers)?;
+    let kinds = compare("kind", 1, effort.kinds)?;
     Ok(OnText {
         text: text.name.into(),
         spectrum: Spectrum::from(&layers),

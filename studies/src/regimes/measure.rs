@@ -2,13 +2,12 @@
 
 use super::record::{Deflated, InPrecision, Model, Study};
 use crate::output::Output;
-use crate::programs::Programs;
+use crate::programs::{Programs, given};
 use crate::texts::{TEXTS, lines};
 use crate::{Options, Result, sources};
 use hessian_probe::regimes::Regime;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use serde::Deserialize;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -126,8 +125,4 @@ fn calibrate(
         tokens: found.tokens,
         precisions: found.precisions.iter().map(InPrecision::from).collect(),
     })
-}
-
-fn given(model: &Path, data: &Path) -> Vec<OsString> {
-    vec!["--model".into(), model.into(), "--data".into(), data.into()]
 }

@@ -5,7 +5,8 @@ use hessian_probe::{Gradient, Host, HostError, Precision, ProcessGroup, Shard};
 use tch::{Kind, Tensor};
 
 impl Host for Evaluation<'_> {
-    /// In full precision, f32 copies of bf16 parameters. Empty where libtorch cannot make the views, which a probe reports as a layout that does not fit.
+    /// In full precision, f32 copies of bf16 parameters. Empty where libtorch cannot make the views, which a probe
+    /// reports as a layout that does not fit.
     fn shards(&self) -> Vec<Shard> {
         self.engine.parameters().live_shards().unwrap_or_else(|error| {
             log::error!("{error}");

@@ -134,3 +134,13 @@ pub fn assert_close(found: f64, expected: f64, relative: f64, what: &str) {
     let error = (found - expected).abs();
     assert!(error <= relative * expected.abs(), "{what}: {found} instead of {expected}: off by {error:e}");
 }
+
+/// The names of what is in a directory.
+pub fn published(directory: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> = directory
+        .read_dir()
+        .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())
+        .unwrap_or_default();
+    names.sort();
+    names
+}

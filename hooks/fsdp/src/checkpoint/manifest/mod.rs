@@ -1,9 +1,9 @@
 //! The manifest: what a checkpoint consists of. Its encoding carries its own checksum.
 
-use super::checksum::chunks;
+mod consistency;
+
 use crate::config::{Dtype, TrainerConfig};
 use serde::{Deserialize, Serialize};
-use std::path::{Component, Path};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -18,7 +18,7 @@ pub const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    pub(super) format: String,
+    pub(in crate::checkpoint) format: String,
     /// The version of the format.
     pub version: u32,
     /// Optimizer steps taken.
@@ -84,10 +84,10 @@ pub enum State {
 
 impl State {
     /// In the order of a file.
-    pub(super) const ALL: [Self; 3] = [Self::Parameter, Self::ExpAvg, Self::ExpAvgSq];
+    pub(in crate::checkpoint) const ALL: [Self; 3] = [Self::Parameter, Self::ExpAvg, Self::ExpAvgSq];
 
     /// The name of a tensor in the safetensors file.
-    pub(super) fn key(self, parameter: &str) -> String {
+    pub(in crate::checkpoint) fn key(self, parameter: &str) -> String {
         let prefix = match self {
             Self::Parameter => "parameter",
             Self::ExpAvg => "exp_avg",
@@ -129,7 +129,7 @@ pub struct FileEntry {
 
 /// Why bytes are not a manifest that can be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(in crate::checkpoint) enum Unreadable {
     /// They are not what was written.
     Damaged(String),
     /// They are of a version that this crate does not read.
@@ -140,9 +140,6 @@ const OPENING: &str = "{\n\"crc32c\": \"";
 const MIDDLE: &str = "\",\n\"manifest\": ";
 const CLOSING: &str = "\n}\n";
 
-/// The next step must be one that can be counted, and ranks tell each other in f64.
-const MOST_COUNTED: u64 = 1 << 53;
-
 /// What is read before the version is known.
 #[derive(Deserialize)]
 struct Head {
@@ -151,19 +148,19 @@ struct Head {
 }
 
 impl Manifest {
-    pub(super) fn format() -> String {
+    pub(in crate::checkpoint) fn format() -> String {
         FORMAT.into()
     }
 
     /// JSON, in which the checksum precedes the very bytes that it is of:
     /// `{"crc32c": "<8 hexadecimal digits>", "manifest": <those bytes>}` with fixed white space.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+    pub(in crate::checkpoint) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let body = serde_json::to_string_pretty(self)?;
         let checksum = crc32c::crc32c(body.as_bytes());
         Ok(format!("{OPENING}{checksum:08x}{MIDDLE}{body}{CLOSING}").into_bytes())
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub(in crate::checkpoint) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let damaged = |reason: &str| Unreadable::Damaged(reason.into());
         let body = body(bytes).ok_or_else(|| damaged("is cut off or changed: it fails its own checksum"))?;
         // From here on the bytes are those that somebody wrote, but that may have been another program.
@@ -182,71 +179,8 @@ impl Manifest {
     }
 
     /// All files but the manifest.
-    pub(super) fn all_files(&self) -> impl Iterator<Item = &FileEntry> {
+    pub(in crate::checkpoint) fn all_files(&self) -> impl Iterator<Item = &FileEntry> {
         self.ranks.iter().map(|rank| &rank.file).chain(&self.files)
-    }
-
-    /// Whether offsets lie inside of files, and slices cover every parameter and moment exactly once.
-    fn check(&self) -> Result<(), String> {
-        if self.ranks.len() != self.world_size || self.world_size == 0 {
-            return Err(format!("{} ranks of a world size of {}", self.ranks.len(), self.world_size));
-        }
-        for (what, count) in
-            [("step", self.step), ("tokens", self.tokens), ("optimizer_steps", self.optimizer_steps)]
-        {
-            if count > MOST_COUNTED {
-                return Err(format!("`{what}` is {count}, more than a training takes"));
-            }
-        }
-        for file in self.all_files() {
-            file.check()?;
-        }
-        let mut covered: Vec<(State, usize, u64, u64)> = Vec::new();
-        for rank in &self.ranks {
-            let inside = |offset: u64, bytes: Option<u64>| {
-                bytes.and_then(|bytes| offset.checked_add(bytes)).is_some_and(|end| end <= rank.file.bytes)
-            };
-            if !inside(rank.random_state_offset, Some(rank.random_state_bytes)) {
-                return Err(format!("the random state in {} lies outside of it", rank.file.path));
-            }
-            for slice in &rank.slices {
-                let parameter = self.parameters.get(slice.parameter);
-                let size = parameter.map(|parameter| parameter.dtype_of(slice.state).bytes());
-                let Some(size) = size else {
-                    return Err(format!("there is no parameter number {}", slice.parameter));
-                };
-                let aligned = slice.offset.is_multiple_of(size);
-                if !aligned || !inside(slice.offset, slice.len.checked_mul(size)) {
-                    return Err(format!(
-                        "a slice at byte {} of {} is not in it",
-                        slice.offset, rank.file.path
-                    ));
-                }
-                covered.push((slice.state, slice.parameter, slice.start, slice.len));
-            }
-        }
-        covered.sort_unstable();
-        let mut slices = covered.into_iter().peekable();
-        for state in State::ALL {
-            for (index, parameter) in self.parameters.iter().enumerate() {
-                let mut end = 0;
-                while let Some((_, _, start, len)) =
-                    slices.next_if(|slice| (slice.0, slice.1) == (state, index))
-                {
-                    if start != end {
-                        return Err(format!(
-                            "slices of `{}` leave a gap or overlap at {end}",
-                            parameter.name
-                        ));
-                    }
-                    end = start.saturating_add(len);
-                }
-                if Some(end) != parameter.numel() {
-                    return Err(format!("slices of `{}` end at {end}", parameter.name));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -259,26 +193,6 @@ impl ParameterEntry {
             State::ExpAvg | State::ExpAvgSq => self.moments_dtype.unwrap_or(self.dtype),
         }
     }
-
-    fn numel(&self) -> Option<u64> {
-        self.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(u64::try_from(size).ok()?))
-    }
-}
-
-impl FileEntry {
-    fn check(&self) -> Result<(), String> {
-        // Never out of the checkpoint's directory.
-        let plain = Path::new(&self.path).components().all(|part| matches!(part, Component::Normal(_)));
-        if self.path.is_empty() || !plain {
-            return Err(format!("`{}` is not a path inside of a checkpoint", self.path));
-        }
-        // Elements of 8 bytes do not straddle chunks; a chunk is read into memory.
-        let usable = self.chunk_bytes.is_multiple_of(8) && (8..=1 << 30).contains(&self.chunk_bytes);
-        if !usable || chunks(self.bytes, self.chunk_bytes) != self.crc32c.len() as u64 {
-            return Err(format!("the checksums of {} do not fit its length", self.path));
-        }
-        Ok(())
-    }
 }
 
 /// The manifest's own bytes, if their checksum is right and nothing else is there.
@@ -290,6 +204,7 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checksum::chunks;
     use super::*;
     use crate::model::LlamaConfig;
 
