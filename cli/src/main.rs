@@ -21,6 +21,7 @@ mod show;
 mod signals;
 mod spectrum;
 mod summary;
+mod table;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

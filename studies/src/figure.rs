@@ -19,15 +19,6 @@ pub struct Axes {
     /// Names at x = 0, 1, …, where x is no quantity.
     pub names: Vec<String>,
     pub y_range: (f64, f64),
-    /// Both axes; no names, and no error bars.
-    pub logarithmic: bool,
-}
-
-impl Axes {
-    /// Where a value lies on an axis.
-    fn place(&self, value: f64) -> f64 {
-        if self.logarithmic { value.log10() } else { value }
-    }
 }
 
 const SIZE: (u32, u32) = (760, 400);
@@ -53,11 +44,12 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
         let area = SVGBackend::with_string(&mut document, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let (low, high) = x_range(axes, series);
-        let (bottom, top) = (axes.place(axes.y_range.0), axes.place(axes.y_range.1));
         let mut chart = ChartBuilder::on(&area);
         let chart = chart.caption(&axes.title, ("sans-serif", 18)).margin(12);
-        let mut chart =
-            chart.x_label_area_size(44).y_label_area_size(60).build_cartesian_2d(low..high, bottom..top)?;
+        let mut chart = chart
+            .x_label_area_size(44)
+            .y_label_area_size(60)
+            .build_cartesian_2d(low..high, axes.y_range.0..axes.y_range.1)?;
         let name = |x: &f64| match axes.names.get(x.round().max(0.0) as usize) {
             Some(name) if (x - x.round()).abs() < 1e-6 && *x > -0.5 => name.clone(),
             _ => String::new(),
@@ -67,12 +59,7 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
             .y_desc(&axes.y)
             .light_line_style(BLACK.mix(0.04))
             .bold_line_style(BLACK.mix(0.12));
-        let power = |value: &f64| {
-            if (value - value.round()).abs() < 1e-6 { format!("1e{}", value.round()) } else { String::new() }
-        };
-        if axes.logarithmic {
-            mesh.x_label_formatter(&power).y_label_formatter(&power).draw()?;
-        } else if axes.names.is_empty() {
+        if axes.names.is_empty() {
             mesh.draw()?;
         } else {
             mesh.x_label_formatter(&name).x_labels(2 * axes.names.len() + 1).draw()?;
@@ -80,7 +67,7 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
         for (number, (series, color)) in series.iter().zip(COLORS).enumerate() {
             // Side by side where they share an x.
             let shift = if axes.names.is_empty() { 0.0 } else { 0.12 * number as f64 - 0.06 };
-            let at = |&(x, y, _): &(f64, f64, Option<f64>)| (axes.place(x) + shift, axes.place(y));
+            let at = |&(x, y, _): &(f64, f64, Option<f64>)| (x + shift, y);
             if axes.names.is_empty() {
                 chart.draw_series(LineSeries::new(series.points.iter().map(at), color.stroke_width(2)))?;
             }
@@ -107,7 +94,7 @@ fn x_range(axes: &Axes, series: &[Series]) -> (f64, f64) {
     if !axes.names.is_empty() {
         return (-0.5, axes.names.len() as f64 - 0.5);
     }
-    let all = || series.iter().flat_map(|series| &series.points).map(|point| axes.place(point.0));
+    let all = || series.iter().flat_map(|series| &series.points).map(|point| point.0);
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
     let margin = 0.03 * (high - low);
     (low - margin, high + margin)
@@ -125,7 +112,6 @@ mod tests {
             y: "error".into(),
             names: vec!["one".into(), "two".into()],
             y_range: (0.0, 1.0),
-            logarithmic: false,
         };
         let series = [
             Series { label: "a".into(), points: vec![(0.0, 0.5, Some(0.1)), (1.0, 0.6, None)] },
@@ -143,8 +129,5 @@ mod tests {
         assert_eq!(circles(&series), circles(&fewer) + 2);
         let empty = Axes { names: Vec::new(), ..axes };
         assert!(svg(&empty, &series).unwrap().contains("<polyline"));
-        let steps = [Series { label: "u".into(), points: vec![(1e-3, 0.1, None), (1.0, 1e-4, None)] }];
-        let logarithmic = Axes { logarithmic: true, y_range: (1e-5, 1.0), ..empty };
-        assert!(svg(&logarithmic, &steps).unwrap().contains("1e-2"));
     }
 }

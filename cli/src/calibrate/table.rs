@@ -1,6 +1,7 @@
 //! A calibration as tables.
 
 use super::record::Calibration;
+use crate::table::Table;
 use hessian_probe::config::StepSize;
 use hessian_probe::regimes::{Choice, Compared, DirectionKind, DirectionRecord, Regime};
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ fn direction(f: &mut Formatter<'_>, kind: DirectionKind, regimes: &[Regime]) -> 
         "{vector}: ‖Hv‖ = {:.3e}, vᵀHv = {:.3e}; error of central differences with step h, the best in brackets",
         first.norm, first.curvature
     )?;
-    let mut table = Table::new("h", regimes);
+    let mut table = columns("h", regimes);
     // Steps are positive, so that their bits are in their order.
     let mut steps: BTreeMap<u64, Vec<Option<f64>>> = BTreeMap::new();
     for (column, record) in records.iter().enumerate() {
@@ -92,7 +93,7 @@ fn direction(f: &mut Formatter<'_>, kind: DirectionKind, regimes: &[Regime]) -> 
 
 fn noise(f: &mut Formatter<'_>, regimes: &[Regime]) -> fmt::Result {
     writeln!(f, "\nthe gradient")?;
-    let mut table = Table::new("", regimes);
+    let mut table = columns("", regimes);
     let mut row = |name: &str, cell: &dyn Fn(&Regime) -> Option<String>| {
         table.row(name, regimes.iter().map(|regime| cell(regime).unwrap_or_else(|| NONE.into())));
     };
@@ -121,7 +122,7 @@ fn runs(f: &mut Formatter<'_>, regimes: &[Regime]) -> fmt::Result {
             StepSize::Relative(share) => format!("fixed step h = {share}·‖θ‖"),
         };
         writeln!(f, "\n{steps} Lanczos steps, {how}: how far from the reference's")?;
-        let mut table = Table::new("", regimes);
+        let mut table = columns("", regimes);
         let mut row = |name: &str, cell: &dyn Fn(&hessian_probe::regimes::RunRecord) -> String| {
             let cells = regimes.iter().map(|regime| regime.runs.get(index).map_or(NONE.into(), cell));
             table.row(name, cells);
@@ -162,49 +163,9 @@ fn signed_percent(share: f64) -> String {
     if share < 0.0 { percent(share) } else { format!("+{}", percent(share)) }
 }
 
-/// Cells in columns, one for each precision.
-struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(corner: &str, regimes: &[Regime]) -> Self {
-        let names = regimes.iter().map(|regime| regime.name.clone());
-        Self { rows: vec![std::iter::once(corner.to_owned()).chain(names).collect()] }
-    }
-
-    fn row(&mut self, name: &str, cells: impl Iterator<Item = String>) {
-        self.rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
-    }
-
-    fn line(&mut self) {
-        self.rows.push(Vec::new());
-    }
-}
-
-impl Display for Table {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            if row.is_empty() {
-                writeln!(f, "{}", "─".repeat(widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1)))?;
-                continue;
-            }
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                if column == 0 {
-                    line.push_str(&format!("{cell:<width$}"));
-                } else {
-                    line.push_str(&format!("  {cell:>width$}"));
-                }
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
+/// A table with a column for each precision.
+fn columns(corner: &str, regimes: &[Regime]) -> Table {
+    let mut table = Table::default();
+    table.row(corner, regimes.iter().map(|regime| regime.name.clone()));
+    table
 }

@@ -2,6 +2,7 @@
 
 use super::number::{Short, short};
 use super::row;
+use crate::table::Table;
 use hessian_probe::blocks::{BlockDiagonal, BlockRecord};
 use hessian_probe::spectrum::{Estimate, Extreme};
 use std::fmt;
@@ -59,18 +60,12 @@ fn table(f: &mut fmt::Formatter<'_>, blocks: &[BlockRecord]) -> fmt::Result {
     let (shown, rest) = by_norm.split_at(MOST.min(blocks.len()));
     let mut shown = shown.to_vec();
     shown.sort_unstable();
-    let head = ["block", "parameters", "trace", "‖·‖_F", "λ_max", "share of ‖H‖_F²"].map(str::to_owned);
-    let mut rows = vec![head];
-    rows.extend(shown.iter().map(|&index| cells(&blocks[index])));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    for cells in &rows {
-        let mut line = format!("{:<1$}", cells[0], widths[0]);
-        for (cell, width) in cells.iter().zip(widths).skip(1) {
-            line += &format!("  {cell:>width$}");
-        }
-        writeln!(f, "{line}")?;
+    let mut table = Table::default();
+    table.row("block", ["parameters", "trace", "‖·‖_F", "λ_max", "share of ‖H‖_F²"].map(str::to_owned));
+    for &index in &shown {
+        table.row(&blocks[index].name, cells(&blocks[index]));
     }
+    write!(f, "{table}")?;
     if !rest.is_empty() {
         let parameters: u64 = rest.iter().map(|&index| blocks[index].parameters).sum();
         let count = rest.len();
@@ -79,9 +74,8 @@ fn table(f: &mut fmt::Formatter<'_>, blocks: &[BlockRecord]) -> fmt::Result {
     Ok(())
 }
 
-fn cells(block: &BlockRecord) -> [String; 6] {
+fn cells(block: &BlockRecord) -> [String; 5] {
     [
-        block.name.clone(),
         block.parameters.to_string(),
         short(block.trace),
         optional(block.frobenius_norm),

@@ -30,7 +30,6 @@ fn texts(study: &Study) -> Result<String> {
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
         names: study.texts.iter().map(|text| text.text.clone()).collect(),
         y_range: (0.0, top(&series)),
-        logarithmic: false,
     };
     svg(&axes, &series)
 }
@@ -49,7 +48,6 @@ fn training(study: &Study) -> Result<String> {
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
         names: Vec::new(),
         y_range: (0.0, top(&series)),
-        logarithmic: false,
     };
     svg(&axes, &series)
 }

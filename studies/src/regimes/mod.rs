@@ -3,11 +3,10 @@
 //!
 //! - [`measure`]: runs the programs
 //! - [`record`]: what is kept of their reports
-//! - [`tables`], [`figures`]: how it is shown
+//! - [`tables`]: how it is shown; `hessian-probe calibrate` draws the curves
 //! - [`claims`]: what the page says about it
 
 mod claims;
-mod figures;
 mod measure;
 mod record;
 mod tables;
@@ -42,6 +41,6 @@ fn of(
     let programs = Programs::beside_this(options.reuse)?;
     let study = measure(options, &programs, &output)?;
     let claims = claims::of(&study);
-    output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
+    output.publish(&study, &tables::sections(&study, &claims), &[])?;
     Ok(claims)
 }
