@@ -83,7 +83,7 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
         labels
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
-            .position(SeriesLabelPosition::UpperRight);
+            .position(SeriesLabelPosition::LowerRight);
         labels.draw()?;
         area.present()?;
     }

@@ -57,6 +57,9 @@ struct Options {
     /// Keep what an earlier run of the same commands has left
     #[arg(long)]
     reuse: bool,
+    /// Measure nothing: show again what the docs' record says
+    #[arg(long, conflicts_with = "reuse")]
+    from_record: bool,
     /// Write the tables and figures into the docs, too
     #[arg(long)]
     update_docs: bool,

@@ -4,6 +4,7 @@ use crate::claim::Claim;
 use crate::page::{self, Section};
 use crate::{Options, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,6 +67,16 @@ impl Output {
         println!("{}", tables.join("\n\n"));
         println!("\nreports, tables and figures: {}", self.directory.display());
         Ok(())
+    }
+
+    /// What an earlier run left in the docs.
+    ///
+    /// # Errors
+    /// Where there is nothing, or something else.
+    pub fn recorded<T: DeserializeOwned>(&self) -> Result<T> {
+        let path = self.docs().join(format!("{}.json", self.name));
+        let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(serde_json::from_slice(&text)?)
     }
 
     fn docs(&self) -> PathBuf {

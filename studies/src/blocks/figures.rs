@@ -57,8 +57,8 @@ fn value(found: &Comparison, gradient: bool) -> Option<(f64, Option<f64>)> {
     error.map(|error| (error.mean, error.standard_error))
 }
 
-/// Above everything, the legend included.
+/// Above everything; the legend is below.
 fn top(series: &[Series]) -> f64 {
     let points = series.iter().flat_map(|series| &series.points);
-    1.35 * points.map(|(_, y, error)| y + error.unwrap_or(0.0)).fold(0.5, f64::max)
+    1.1 * points.map(|(_, y, error)| y + error.unwrap_or(0.0)).fold(0.5, f64::max)
 }

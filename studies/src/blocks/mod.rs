@@ -23,8 +23,11 @@ use crate::{Options, Result};
 /// Where a program fails or results cannot be written.
 pub fn run(options: &Options) -> Result<Vec<Claim>> {
     let output = Output::new("blocks", options)?;
-    let programs = Programs::beside_this(options.reuse)?;
-    let study = measure::run(options, &programs, &output)?;
+    let study = if options.from_record {
+        output.recorded()?
+    } else {
+        measure::run(options, &Programs::beside_this(options.reuse)?, &output)?
+    };
     let claims = claims::of(&study);
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)
@@ -43,6 +46,10 @@ mod tests {
         let study = serde_json::from_str(record).unwrap();
         let claims = claims::of(&study);
         assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
+        let texts = include_str!("../../../docs/studies/blocks-texts.svg");
+        let training = include_str!("../../../docs/studies/blocks-training.svg");
+        let figures = figures::all(&study).unwrap();
+        assert!(figures == [("texts", texts.to_owned()), ("training", training.to_owned())]);
         assert!(!claims.is_empty());
         for claim in &claims {
             assert!(claim.holds, "{claim:?}");

@@ -38,8 +38,11 @@ fn of(
     options: &Options,
 ) -> Result<Vec<Claim>> {
     let output = Output::new(name, options)?;
-    let programs = Programs::beside_this(options.reuse)?;
-    let study = measure(options, &programs, &output)?;
+    let study = if options.from_record {
+        output.recorded()?
+    } else {
+        measure(options, &Programs::beside_this(options.reuse)?, &output)?
+    };
     let claims = claims::of(&study);
     output.publish(&study, &tables::sections(&study, &claims), &[])?;
     Ok(claims)
