@@ -53,7 +53,8 @@ fn ranks_are_told_their_place() {
 #[test]
 fn a_signal_given_to_the_launcher_reaches_all_ranks() {
     let directory = tempfile::tempdir().unwrap();
-    let script = "trap 'exit 9' INT; touch $DIRECTORY/$RANK; while true; do sleep 0.01; done";
+    // Not SIGINT: a shell cannot trap what was ignored when it started, as it is in jobs that a script has in the background.
+    let script = "trap 'exit 9' USR1; touch $DIRECTORY/$RANK; while true; do sleep 0.01; done";
     let forward = Forward::default();
     let launcher = shell(2, script).env("DIRECTORY", directory.path()).forward(&forward);
     let ready = directory.path().to_owned();
@@ -61,7 +62,7 @@ fn a_signal_given_to_the_launcher_reaches_all_ranks() {
         while !(0..2).all(|rank| ready.join(rank.to_string()).exists()) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        forward.send(2);
+        forward.send(libc::SIGUSR1);
     });
     let outcome = launcher.run().unwrap();
     let codes: Vec<_> = outcome.statuses().iter().map(std::process::ExitStatus::code).collect();
