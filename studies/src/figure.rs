@@ -9,6 +9,8 @@ pub struct Series {
     pub label: String,
     /// x, y, and the standard error of y.
     pub points: Vec<(f64, f64, Option<f64>)>,
+    /// A point beside them that stands out.
+    pub mark: Option<(f64, f64)>,
 }
 
 /// The axes of a figure.
@@ -19,6 +21,8 @@ pub struct Axes {
     /// Names at x = 0, 1, …, where x is no quantity.
     pub names: Vec<String>,
     pub y_range: (f64, f64),
+    /// Whether x and y are common logarithms of what is shown.
+    pub logarithmic: bool,
 }
 
 const SIZE: (u32, u32) = (760, 400);
@@ -59,7 +63,10 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
             .y_desc(&axes.y)
             .light_line_style(BLACK.mix(0.04))
             .bold_line_style(BLACK.mix(0.12));
-        if axes.names.is_empty() {
+        let power = |x: &f64| if (x - x.round()).abs() < 1e-6 { format!("1e{x:.0}") } else { String::new() };
+        if axes.logarithmic {
+            mesh.x_label_formatter(&power).y_label_formatter(&power).draw()?;
+        } else if axes.names.is_empty() {
             mesh.draw()?;
         } else {
             mesh.x_label_formatter(&name).x_labels(2 * axes.names.len() + 1).draw()?;
@@ -74,6 +81,9 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
             let points = chart
                 .draw_series(series.points.iter().map(|point| Circle::new(at(point), 4, color.filled())))?;
             points.label(&series.label).legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
+            let mark =
+                series.mark.iter().map(|&(x, y)| Circle::new((x + shift, y), 8, color.stroke_width(2)));
+            chart.draw_series(mark)?;
             let bars = series.points.iter().filter_map(|&(x, y, error)| Some((x + shift, y, error?)));
             chart.draw_series(bars.map(|(x, y, error)| {
                 ErrorBar::new_vertical(x, y - error, y, y + error, color.filled(), 8)
@@ -94,7 +104,8 @@ fn x_range(axes: &Axes, series: &[Series]) -> (f64, f64) {
     if !axes.names.is_empty() {
         return (-0.5, axes.names.len() as f64 - 0.5);
     }
-    let all = || series.iter().flat_map(|series| &series.points).map(|point| point.0);
+    let points = || series.iter().flat_map(|series| &series.points).map(|point| point.0);
+    let all = || points().chain(series.iter().filter_map(|series| Some(series.mark?.0)));
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
     let margin = 0.03 * (high - low);
     (low - margin, high + margin)
@@ -112,22 +123,25 @@ mod tests {
             y: "error".into(),
             names: vec!["one".into(), "two".into()],
             y_range: (0.0, 1.0),
+            logarithmic: false,
         };
-        let series = [
-            Series { label: "a".into(), points: vec![(0.0, 0.5, Some(0.1)), (1.0, 0.6, None)] },
-            Series { label: "b".into(), points: vec![(0.0, 0.2, None)] },
-        ];
-        let document = svg(&axes, &series).unwrap();
+        let series =
+            |label: &str, points: &[_], mark| Series { label: label.into(), points: points.to_vec(), mark };
+        let (first, second) = ((0.0, 0.5, Some(0.1)), (1.0, 0.6, None));
+        let all = [series("a", &[first, second], None), series("b", &[(0.0, 0.2, None)], Some((1.0, 0.3)))];
+        let document = svg(&axes, &all).unwrap();
         for text in ["Title", "text", "error", "one", "two"] {
             assert!(document.contains(text), "{text}");
         }
         let circles = |series: &[Series]| svg(&axes, series).unwrap().matches("<circle").count();
-        let fewer = [
-            Series { label: "a".into(), points: vec![(0.0, 0.5, Some(0.1))] },
-            Series { label: "b".into(), points: Vec::new() },
-        ];
-        assert_eq!(circles(&series), circles(&fewer) + 2);
+        let fewer = [series("a", &[first], None), series("b", &[], None)];
+        assert_eq!(circles(&all), circles(&fewer) + 3);
         let empty = Axes { names: Vec::new(), ..axes };
-        assert!(svg(&empty, &series).unwrap().contains("<polyline"));
+        assert!(svg(&empty, &all).unwrap().contains("<polyline"));
+        let powers = Axes { logarithmic: true, y_range: (-2.0, 1.0), ..empty };
+        let document = svg(&powers, &all).unwrap();
+        for text in ["1e-2", "1e-1", "1e0"] {
+            assert!(document.contains(text), "{text}");
+        }
     }
 }

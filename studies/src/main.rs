@@ -26,7 +26,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+type Error = Box<dyn std::error::Error>;
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 #[command(name = "study", about = "The measurements that the pages of the docs report")]
@@ -39,11 +40,8 @@ struct Arguments {
 enum Study {
     /// How much of a Hessian is block-diagonal: SmolLM2-135M on several texts, the demo's model while it trains
     Blocks(Options),
-    /// In which regime of step and precision a Hessian can be measured: the demo's model
+    /// In which regime of step and precision a Hessian can be measured: the demo's model, and SmolLM2-135M
     Regimes(Options),
-    /// The same for SmolLM2-135M, in f32 and bf16 compute
-    #[command(name = "regimes-smollm2")]
-    RegimesSmolLm2(Options),
 }
 
 #[derive(Args)]
@@ -82,7 +80,6 @@ fn main() -> ExitCode {
     let outcome = match &arguments.study {
         Study::Blocks(options) => blocks::run(options),
         Study::Regimes(options) => regimes::run(options),
-        Study::RegimesSmolLm2(options) => regimes::run_smollm2(options),
     };
     match outcome {
         Ok(claims) => output::verdict(&claims),

@@ -8,7 +8,7 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// What `studies/` knows.
-const NAMES: [&str; 3] = ["blocks", "regimes", "regimes-smollm2"];
+const NAMES: [&str; 2] = ["blocks", "regimes"];
 
 /// The study, and the programs that it starts: they lie beside it in the target directory. Built together, so that
 /// the features of what they share are the same and nothing is built twice.

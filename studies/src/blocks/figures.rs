@@ -16,7 +16,7 @@ fn texts(study: &Study) -> Result<String> {
     let numbered = || study.texts.iter().zip(0..).map(|(text, x)| (f64::from(x), text));
     let along = |label: &str, of: fn(&OnText) -> &Comparison, gradient: bool| {
         let point = |(x, text)| value(of(text), gradient).map(|(y, error)| (x, y, error));
-        Series { label: label.into(), points: numbered().filter_map(point).collect() }
+        Series { label: label.into(), points: numbered().filter_map(point).collect(), mark: None }
     };
     let series = [
         along("layers, random v", |text| &text.layers, false),
@@ -30,6 +30,7 @@ fn texts(study: &Study) -> Result<String> {
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
         names: study.texts.iter().map(|text| text.text.clone()).collect(),
         y_range: (0.0, top(&series)),
+        logarithmic: false,
     };
     svg(&axes, &series)
 }
@@ -39,7 +40,7 @@ fn training(study: &Study) -> Result<String> {
         let point = |point: &super::record::AtStep| {
             value(&point.layers, gradient).map(|(y, error)| (point.step as f64, y, error))
         };
-        Series { label: label.into(), points: study.training.iter().filter_map(point).collect() }
+        Series { label: label.into(), points: study.training.iter().filter_map(point).collect(), mark: None }
     };
     let series = [along("layers, random v", false), along("layers, along g", true)];
     let axes = Axes {
@@ -48,6 +49,7 @@ fn training(study: &Study) -> Result<String> {
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
         names: Vec::new(),
         y_range: (0.0, top(&series)),
+        logarithmic: false,
     };
     svg(&axes, &series)
 }

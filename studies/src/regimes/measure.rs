@@ -1,23 +1,32 @@
 //! Runs the programs.
 
-use super::record::{Deflated, InPrecision, Model, Study};
+use super::record::{Deflated, Deflation, InPrecision, Model, Study};
 use crate::output::Output;
 use crate::programs::{Programs, given};
 use crate::texts::{TEXTS, lines};
-use crate::{Options, Result, sources};
+use crate::{Error, Options, Result, sources};
 use hessian_probe::regimes::Regime;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Tokens of the sequence that SmolLM2 is probed on.
+/// Tokens of a sequence.
 const TOKENS: usize = 128;
-/// Sequences of the demo's length that its model is probed on.
+/// Sequences that the demo's model is probed on; SmolLM2 is on one.
 const SEQUENCES: usize = 8;
-/// Outliers deflated, and the Lanczos steps for each probe vector.
-const DEFLATE: [usize; 3] = [0, 8, 32];
-const DEFLATED_STEPS: &str = "40";
+/// Lanczos steps for each probe vector, and the outliers deflated.
+struct Deflating {
+    steps: usize,
+    outliers: &'static [usize],
+}
+const DEMO_DEFLATED: Deflating = Deflating { steps: 40, outliers: &[0, 8, 32] };
+/// A Krylov vector and an outlier take 0.54 GB each: more of them would not fit into 24 GB.
+const SMOLLM2_DEFLATED: Deflating = Deflating { steps: 16, outliers: &[0, 8] };
+const DEMO: [&str; 4] = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
+/// Exact products need the memory, and the vectors of the f64 reference may have less.
+const SMOLLM2: [&str; 8] =
+    ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
 /// The paper's step for f32 and the one that is right for a random vector: neither is right for both kinds.
 const FIXED: [&str; 4] = ["--fixed-step", "1e-3", "--fixed-step", "1e-1"];
 const FORMULAS: [&str; 4] = ["--difference", "central", "--difference", "forward"];
@@ -32,97 +41,87 @@ struct Calibration {
     precisions: Vec<Regime>,
 }
 
-/// The demo's model.
+/// Both models.
 ///
 /// # Errors
 /// Where a program fails.
-pub fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
-    let demo = DemoModel::train(options, programs, output)?;
-    let model = demo.calibrate(programs, output)?;
-    let deflation = DEFLATE.iter().map(|&deflate| demo.deflate(deflate, options, programs, output));
-    Ok(Study { model, deflation: deflation.collect::<Result<_>>()? })
+pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+    let measured = |name, trained: &Saved, calibration: &[&str], deflation: &Deflating| {
+        let found = trained.calibrate(calibration, programs, output)?;
+        Ok::<_, Error>(Model {
+            name,
+            parameters: found.parameters,
+            tokens: found.tokens,
+            precisions: found.precisions.iter().map(InPrecision::from).collect(),
+            deflation: trained.deflate(deflation, options, programs, output)?,
+        })
+    };
+    Ok(Study {
+        demo: measured("the demo's model".into(), &demo(options, programs, output)?, &DEMO, &DEMO_DEFLATED)?,
+        smollm2: measured("SmolLM2-135M".into(), &smollm2(options, output)?, &SMOLLM2, &SMOLLM2_DEFLATED)?,
+    })
 }
 
-/// SmolLM2-135M on the first text.
-///
-/// # Errors
-/// Where a program fails.
-pub fn smollm2(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
-    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
-    // Exact products need the memory, and the vectors of the f64 reference may have less.
-    let more =
-        ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
-    let more = [&more[..], &FORMULAS, &FIXED].concat();
-    let model = calibrate("SmolLM2-135M", &options.gguf, &data, &more, programs, output)?;
-    Ok(Study { model, deflation: Vec::new() })
-}
-
-/// The demo's model as it is after its training, and text that it knows.
-struct DemoModel {
+/// A model and a text in files.
+struct Saved {
+    /// For file names.
+    name: &'static str,
     model: PathBuf,
     data: PathBuf,
 }
 
-impl DemoModel {
-    fn train(options: &Options, programs: &Programs, output: &Output) -> Result<Self> {
-        let (text, model, logs) = (output.path("text"), output.path("demo"), output.path("training"));
-        sources::copy(&text)?;
-        let trained = model.join("config.json").is_file();
-        let mut arguments = Vec::new();
-        for (flag, path) in [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))]
-        {
-            arguments.extend([flag.into(), path.as_os_str().to_owned()]);
-        }
-        if !(options.reuse && trained) && model.exists() {
-            fs::remove_dir_all(&model)?;
-        }
-        programs.demo(&logs, &arguments)?;
-        let data = output.path("demo.jsonl");
-        let bytes = sources::tail(&text, SEQUENCES * TOKENS)?;
-        let tokens: Vec<u32> = bytes.into_iter().map(u32::from).collect();
-        fs::write(&data, lines(&tokens, TOKENS))?;
-        fs::remove_dir_all(&text)?;
-        Ok(Self { model, data })
+/// The demo's model as it is after its training, and text that it was not trained on.
+fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Saved> {
+    let (text, model, logs) = (output.path("text"), output.path("demo"), output.path("training"));
+    sources::copy(&text)?;
+    let trained = model.join("config.json").is_file();
+    let mut arguments = Vec::new();
+    for (flag, path) in [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))] {
+        arguments.extend([flag.into(), path.as_os_str().to_owned()]);
     }
+    if !(options.reuse && trained) && model.exists() {
+        fs::remove_dir_all(&model)?;
+    }
+    programs.demo(&logs, &arguments)?;
+    let data = output.path(format!("demo-{SEQUENCES}x{TOKENS}.jsonl"));
+    let bytes = sources::tail(&text, SEQUENCES * TOKENS)?;
+    let tokens: Vec<u32> = bytes.into_iter().map(u32::from).collect();
+    fs::write(&data, lines(&tokens, TOKENS))?;
+    fs::remove_dir_all(&text)?;
+    Ok(Saved { name: "demo", model, data })
+}
 
-    fn calibrate(&self, programs: &Programs, output: &Output) -> Result<Model> {
-        let more = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
-        let more = [&more[..], &FORMULAS, &FIXED].concat();
-        calibrate("the demo's model", &self.model, &self.data, &more, programs, output)
+/// SmolLM2-135M and the first text.
+fn smollm2(options: &Options, output: &Output) -> Result<Saved> {
+    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
+    Ok(Saved { name: "smollm2", model: options.gguf.clone(), data })
+}
+
+impl Saved {
+    fn calibrate(&self, more: &[&str], programs: &Programs, output: &Output) -> Result<Calibration> {
+        let mut arguments = given(&self.model, &self.data);
+        arguments.extend(more.iter().chain(&FORMULAS).chain(&FIXED).map(Into::into));
+        let file = |extension: &str| output.path(format!("{}-calibration.{extension}", self.name));
+        arguments.extend(["--plot".into(), file("png").into()]);
+        programs.report("calibrate", &file("json"), &arguments)
     }
 
     fn deflate(
         &self,
-        deflate: usize,
+        deflating: &Deflating,
         options: &Options,
         programs: &Programs,
         output: &Output,
-    ) -> Result<Deflated> {
-        let mut arguments = given(&self.model, &self.data);
-        arguments.extend(["--steps", DEFLATED_STEPS, "--probes", "2", "--deflate"].map(Into::into));
-        arguments.push(deflate.to_string().into());
-        arguments.extend(options.ranks_and_threads());
-        let snapshot = programs.spectrum(&output.path(format!("deflate-{deflate}.json")), &arguments)?;
-        Ok(Deflated::of(deflate, &snapshot))
+    ) -> Result<Deflation> {
+        let Deflating { steps, outliers } = *deflating;
+        let spectrum = |&deflate: &usize| {
+            let mut arguments = given(&self.model, &self.data);
+            arguments.extend(["--steps", &steps.to_string(), "--probes", "2"].map(Into::into));
+            arguments.extend(["--deflate", &deflate.to_string()].map(Into::into));
+            arguments.extend(options.ranks_and_threads());
+            let out = output.path(format!("{}-deflate-{deflate}.json", self.name));
+            Ok(Deflated::of(deflate, &programs.spectrum(&out, &arguments)?))
+        };
+        Ok(Deflation { steps, spectra: outliers.iter().map(spectrum).collect::<Result<_>>()? })
     }
-}
-
-fn calibrate(
-    name: &str,
-    model: &Path,
-    data: &Path,
-    more: &[&str],
-    programs: &Programs,
-    output: &Output,
-) -> Result<Model> {
-    let mut arguments = given(model, data);
-    arguments.extend(more.iter().map(Into::into));
-    arguments.extend(["--plot".into(), output.path("calibration.png").into()]);
-    let found: Calibration = programs.report("calibrate", &output.path("calibration.json"), &arguments)?;
-    Ok(Model {
-        name: name.into(),
-        parameters: found.parameters,
-        tokens: found.tokens,
-        precisions: found.precisions.iter().map(InPrecision::from).collect(),
-    })
 }

@@ -1,12 +1,13 @@
 //! In which regime of step and precision a Hessian can be measured: the demo's model after its training, and
-//! SmolLM2-135M.
+//! SmolLM2-135M. `docs/studies/regimes.md` reports it.
 //!
 //! - [`measure`]: runs the programs
 //! - [`record`]: what is kept of their reports
-//! - [`tables`]: how it is shown; `hessian-probe calibrate` draws the curves
+//! - [`tables`], [`figures`]: how it is shown
 //! - [`claims`]: what the page says about it
 
 mod claims;
+mod figures;
 mod measure;
 mod record;
 mod tables;
@@ -16,34 +17,43 @@ use crate::output::Output;
 use crate::programs::Programs;
 use crate::{Options, Result};
 
-/// The demo's model: measures, publishes, and returns what was claimed.
+/// Measures, publishes, and returns what was claimed.
 ///
 /// # Errors
 /// Where a program fails or results cannot be written.
 pub fn run(options: &Options) -> Result<Vec<Claim>> {
-    of("regimes", measure::demo, options)
-}
-
-/// SmolLM2-135M.
-///
-/// # Errors
-/// As of [`run`].
-pub fn run_smollm2(options: &Options) -> Result<Vec<Claim>> {
-    of("regimes-smollm2", measure::smollm2, options)
-}
-
-fn of(
-    name: &'static str,
-    measure: fn(&Options, &Programs, &Output) -> Result<record::Study>,
-    options: &Options,
-) -> Result<Vec<Claim>> {
-    let output = Output::new(name, options)?;
+    let output = Output::new("regimes", options)?;
     let study = if options.from_record {
         output.recorded()?
     } else {
-        measure(options, &Programs::beside_this(options.reuse)?, &output)?
+        measure::run(options, &Programs::beside_this(options.reuse)?, &output)?
     };
     let claims = claims::of(&study);
-    output.publish(&study, &tables::sections(&study, &claims), &[])?;
+    output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page;
+
+    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
+    #[test]
+    fn the_page_shows_what_the_record_says() {
+        let record = include_str!("../../../docs/studies/regimes.json");
+        let page = include_str!("../../../docs/studies/regimes.md");
+        let study = serde_json::from_str(record).unwrap();
+        let claims = claims::of(&study);
+        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
+        let demo = include_str!("../../../docs/studies/regimes-demo.svg");
+        let smollm2 = include_str!("../../../docs/studies/regimes-smollm2.svg");
+        assert!(
+            figures::all(&study).unwrap() == [("demo", demo.to_owned()), ("smollm2", smollm2.to_owned())]
+        );
+        assert!(!claims.is_empty());
+        for claim in &claims {
+            assert!(claim.holds, "{claim:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What is kept of the reports.
 
 use hessian_probe::Snapshot;
-use hessian_probe::config::{HvpConfig, StepSize};
+use hessian_probe::config::{Difference, StepSize};
 use hessian_probe::regimes::{Choice, Compared, DirectionKind, Regime, RunRecord};
 use hessian_probe::spectrum::Estimate;
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 /// All that the study measured.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Study {
-    /// The model.
-    pub model: Model,
-    /// The same with some outliers deflated; empty where that was not measured.
-    pub deflation: Vec<Deflated>,
+    /// The demo's model after its training.
+    pub demo: Model,
+    /// SmolLM2-135M.
+    pub smollm2: Model,
 }
 
 /// A model in several precisions.
@@ -26,6 +26,8 @@ pub struct Model {
     pub tokens: u64,
     /// One for each precision.
     pub precisions: Vec<InPrecision>,
+    /// Spectra with outliers deflated.
+    pub deflation: Deflation,
 }
 
 /// What was measured in one precision.
@@ -78,8 +80,9 @@ pub struct Point {
 /// A Lanczos run against the reference's.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// How its products were computed.
-    pub products: String,
+    pub formula: Difference,
+    /// h, where it is the same for all products.
+    pub fixed_step: Option<f64>,
     pub lambda_max: Compared,
     pub lambda_min: Compared,
     pub first_moment: Compared,
@@ -88,6 +91,15 @@ pub struct Run {
     pub worst_deviation: f64,
     pub orthogonality_defect: Option<f64>,
     pub gradients: u64,
+}
+
+/// Spectra with more and more outliers deflated.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Deflation {
+    /// m, for the run that finds the outliers and for each probe vector.
+    pub steps: usize,
+    /// One for each number of outliers, ascending from 0.
+    pub spectra: Vec<Deflated>,
 }
 
 /// A spectrum with outliers deflated.
@@ -102,7 +114,32 @@ pub struct Deflated {
     /// The quadrature mass there.
     pub mass: Estimate,
     pub lambda_max: f64,
+    /// All gradients, those of the run that finds the outliers included.
     pub gradients: u64,
+}
+
+impl Model {
+    /// What was measured in the precision of this name.
+    pub fn precision(&self, name: &str) -> Option<&InPrecision> {
+        self.precisions.iter().find(|precision| precision.name == name)
+    }
+}
+
+impl InPrecision {
+    /// Along this vector.
+    pub fn sweep(&self, direction: DirectionKind) -> Option<&Sweep> {
+        self.sweeps.iter().find(|sweep| sweep.direction == direction)
+    }
+
+    /// With central differences, and a step for each vector.
+    pub fn automatic_run(&self) -> Option<&Run> {
+        self.runs.iter().find(|run| run.formula == Difference::Central && run.fixed_step.is_none())
+    }
+
+    /// With one step for all vectors.
+    pub fn fixed_runs(&self) -> impl Iterator<Item = (f64, &Run)> {
+        self.runs.iter().filter_map(|run| Some((run.fixed_step?, run)))
+    }
 }
 
 impl From<&Regime> for InPrecision {
@@ -140,25 +177,38 @@ impl From<&Regime> for InPrecision {
 }
 
 impl Sweep {
-    /// The smallest error.
-    pub fn best(&self) -> Option<f64> {
-        self.best_point().map(|point| point.error)
-    }
-
-    /// Its step.
-    pub fn best_step(&self) -> Option<f64> {
-        self.best_point().map(|point| point.step)
-    }
-
-    fn best_point(&self) -> Option<&Point> {
+    /// The one of the smallest error.
+    pub fn best(&self) -> Option<&Point> {
         self.points.iter().min_by(|a, b| a.error.total_cmp(&b.error))
+    }
+}
+
+impl Run {
+    /// How its products were computed.
+    pub fn products(&self) -> String {
+        let formula = format!("{:?}", self.formula).to_lowercase();
+        match self.fixed_step {
+            Some(h) => format!("{formula}, h = {h:e}"),
+            None => format!("{formula}, h per vector"),
+        }
+    }
+
+    /// The largest deviation of an extreme value or a moment.
+    pub fn worst(&self) -> f64 {
+        let values = [self.lambda_max, self.lambda_min, self.first_moment, self.second_moment];
+        values.iter().map(|value| value.deviation.map_or(0.0, f64::abs)).fold(0.0, f64::max)
     }
 }
 
 impl From<&RunRecord> for Run {
     fn from(found: &RunRecord) -> Self {
         Self {
-            products: products(&found.hvp),
+            formula: found.hvp.difference,
+            fixed_step: match found.hvp.step_size {
+                StepSize::Absolute(h) => Some(h),
+                // Relative steps are not asked for.
+                StepSize::Auto | StepSize::Relative(_) => None,
+            },
             lambda_max: found.lambda_max,
             lambda_min: found.lambda_min,
             first_moment: found.first_moment,
@@ -167,15 +217,6 @@ impl From<&RunRecord> for Run {
             orthogonality_defect: found.run.orthogonality_defect,
             gradients: found.run.gradients,
         }
-    }
-}
-
-fn products(hvp: &HvpConfig) -> String {
-    let formula = format!("{:?}", hvp.difference).to_lowercase();
-    match hvp.step_size {
-        StepSize::Auto => format!("{formula}, h per vector"),
-        StepSize::Absolute(h) => format!("{formula}, h = {h:e}"),
-        StepSize::Relative(h) => format!("{formula}, h = {h:e}·‖θ‖"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The study as tables of Markdown.
 
-use super::record::{InPrecision, Model, Study, Sweep};
+use super::record::{Model, Study, Sweep};
 use crate::claim::{self, Claim};
-use crate::number::{estimate, percent, row, short};
+use crate::number::{percent, row, short};
 use crate::page::Section;
 use hessian_probe::regimes::{Compared, DirectionKind};
 use std::collections::BTreeMap;
@@ -15,18 +15,21 @@ const DIRECTIONS: [(DirectionKind, &str); 3] = [
 
 /// The page's sections.
 pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
-    let model = &study.model;
-    let mut sections = vec![
-        Section { name: "claims", markdown: claim::list(claims) },
-        Section { name: "settings", markdown: settings(model) },
-        Section { name: "sweeps", markdown: sweeps(model) },
-        Section { name: "choices", markdown: choices(model) },
-        Section { name: "runs", markdown: runs(model) },
-    ];
-    if !study.deflation.is_empty() {
-        sections.push(Section { name: "deflation", markdown: deflation(study) });
-    }
-    sections
+    let Study { demo, smollm2 } = study;
+    let section = |name, markdown| Section { name, markdown };
+    vec![
+        section("claims", claim::list(claims)),
+        section("demo: settings", settings(demo)),
+        section("demo: sweeps", sweeps(demo)),
+        section("demo: choices", choices(demo)),
+        section("demo: runs", runs(demo)),
+        section("demo: deflation", deflation(demo)),
+        section("SmolLM2: settings", settings(smollm2)),
+        section("SmolLM2: sweeps", sweeps(smollm2)),
+        section("SmolLM2: choices", choices(smollm2)),
+        section("SmolLM2: runs", runs(smollm2)),
+        section("SmolLM2: deflation", deflation(smollm2)),
+    ]
 }
 
 fn settings(model: &Model) -> String {
@@ -51,7 +54,7 @@ fn sweeps(model: &Model) -> String {
     let mut text = String::new();
     for (direction, name) in DIRECTIONS {
         let columns: Vec<Option<&Sweep>> =
-            model.precisions.iter().map(|precision| sweep(precision, direction)).collect();
+            model.precisions.iter().map(|precision| precision.sweep(direction)).collect();
         let Some(first) = columns.iter().flatten().next() else { continue };
         text += &format!("{name}: ‖Hv‖ = {}, vᵀHv = {}\n\n| h |", short(first.norm), short(first.curvature));
         for precision in &model.precisions {
@@ -69,7 +72,7 @@ fn sweeps(model: &Model) -> String {
         for (step, errors) in rows {
             let mut cells = vec![format!("{:.2e}", f64::from_bits(step))];
             for (error, sweep) in errors.iter().zip(&columns) {
-                let best = sweep.and_then(Sweep::best);
+                let best = sweep.and_then(Sweep::best).map(|point| point.error);
                 cells.push(match error {
                     Some(error) if best == Some(*error) => format!("**{}**", percent(*error)),
                     Some(error) if *error > 10.0 => "> 1000 %".into(),
@@ -86,16 +89,20 @@ fn sweeps(model: &Model) -> String {
 
 fn choices(model: &Model) -> String {
     let mut table = String::from(
-        "| precision | vector | best of the sweep | h chosen | its error | predicted | over the best | gradients |\n|---|---|---|---|---|---|---|---|\n",
+        "| precision | vector | best h | its error | h̄/h | vᵀHv | chosen h | its error | predicted | over the best | gradients |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for precision in &model.precisions {
         for (direction, name) in DIRECTIONS {
-            let Some(sweep) = sweep(precision, direction) else { continue };
+            let Some(sweep) = precision.sweep(direction) else { continue };
+            let Some(best) = sweep.best() else { continue };
             let chosen = &sweep.automatic;
             table += &row(&[
                 precision.name.clone(),
                 name.into(),
-                sweep.best().map_or_else(|| "–".into(), percent),
+                format!("{:.2e}", best.step),
+                percent(best.error),
+                format!("{:.2}", best.realised / best.step),
+                format!("{} for {}", short(best.curvature), short(sweep.curvature)),
                 format!("{:.2e}", chosen.step),
                 percent(chosen.error),
                 percent(chosen.predicted),
@@ -112,10 +119,17 @@ fn runs(model: &Model) -> String {
         "| precision | products | λ_max | λ_min | Σ τθ | Σ τθ² | worst α or β | max\\|QᵀQ − I\\| | gradients |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for precision in &model.precisions {
+        if let Some(run) = precision.runs.first() {
+            let values = [run.lambda_max, run.lambda_min, run.first_moment, run.second_moment];
+            let mut cells = vec![precision.name.clone(), "double backward".into()];
+            cells.extend(values.map(|value| short(value.reference)));
+            cells.extend(["–", "–", "–"].map(Into::into));
+            table += &row(&cells);
+        }
         for run in &precision.runs {
             table += &row(&[
                 precision.name.clone(),
-                run.products.clone(),
+                run.products(),
                 compared(&run.lambda_max),
                 compared(&run.lambda_min),
                 compared(&run.first_moment),
@@ -136,23 +150,20 @@ fn compared(value: &Compared) -> String {
     format!("{}{deviation}", short(value.value))
 }
 
-fn deflation(study: &Study) -> String {
-    let mut table = String::from(
-        "| `deflate` | deflated | floor | mass below it | λ_max | gradients |\n|---|---|---|---|---|---|\n",
+fn deflation(model: &Model) -> String {
+    let mut table = format!(
+        "{} Lanczos steps for each probe vector, and for the run that finds the outliers:\n\n| `deflate` | deflated | floor | mass below it | λ_max | gradients |\n|---|---|---|---|---|---|\n",
+        model.deflation.steps
     );
-    for found in &study.deflation {
+    for found in &model.deflation.spectra {
         table += &row(&[
             found.deflate.to_string(),
             found.deflated.to_string(),
             short(found.floor),
-            estimate(&found.mass),
+            format!("{:.4} %", 100.0 * found.mass.mean),
             short(found.lambda_max),
             found.gradients.to_string(),
         ]);
     }
     table
-}
-
-fn sweep(precision: &InPrecision, direction: DirectionKind) -> Option<&Sweep> {
-    precision.sweeps.iter().find(|sweep| sweep.direction == direction)
 }
