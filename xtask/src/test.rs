@@ -151,6 +151,9 @@ mod tests {
         let Err(Failure::Usage(message)) = select(&names(&["fmt", "lint"])) else {
             panic!("`lint` is no step")
         };
-        assert_eq!(message, "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, soak");
+        assert_eq!(
+            message,
+            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, soak"
+        );
     }
 }
