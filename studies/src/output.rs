@@ -52,18 +52,17 @@ impl Output {
         let write = |directory: &Path, file: &str, content: &str| -> Result<()> {
             Ok(fs::write(directory.join(format!("{}{file}", self.name)), content)?)
         };
-        let mut directories = vec![self.directory.clone()];
+        let write_all = |directory: &Path| -> Result<()> {
+            write(directory, ".json", &record)?;
+            figures.iter().try_for_each(|(name, svg)| write(directory, &format!("-{name}.svg"), svg))
+        };
+        write_all(&self.directory)?;
+        fs::write(self.path("tables.md"), tables.join("\n\n") + "\n")?;
+        // After the rest: a page without a place for a section must not cost what was measured.
         if self.update_docs {
             page::update(&self.docs().join(format!("{}.md", self.name)), sections)?;
-            directories.push(self.docs());
+            write_all(&self.docs())?;
         }
-        for directory in &directories {
-            write(directory, ".json", &record)?;
-            for (name, svg) in figures {
-                write(directory, &format!("-{name}.svg"), svg)?;
-            }
-        }
-        fs::write(self.path("tables.md"), tables.join("\n\n") + "\n")?;
         println!("{}", tables.join("\n\n"));
         println!("\nreports, tables and figures: {}", self.directory.display());
         Ok(())

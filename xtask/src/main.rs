@@ -40,7 +40,7 @@ Commands:
   study NAME [ARGS]
                    what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal) or
                    `regimes` (which numbers each precision allows). Tables, figures and JSON go to
-                   target/studies/NAME; fails if what the page claims does not hold. Takes up to an hour;
+                   target/studies/NAME; fails if what the page claims does not hold. Takes an hour or more;
                    --reuse takes what an earlier run left
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;
                    compare with an undisturbed run. ARGS: --minutes 5, --seed N, --ranks 2

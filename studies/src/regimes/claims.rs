@@ -1,6 +1,6 @@
 //! What the page says.
 
-use super::record::{Model, Study};
+use super::record::{Deflated, Model, Study};
 use crate::claim::Claim;
 use crate::number::{percent, short};
 use hessian_probe::regimes::DirectionKind;
@@ -52,7 +52,7 @@ fn automatic_is_near_the_best(model: &Model) -> Claim {
     let worst = ratios.map(|ratio| ratio.unwrap_or(f64::INFINITY)).fold(0.0, f64::max);
     Claim::new(
         worst <= RATIO,
-        format!("{}: the automatic step's error is at most 3 times the best of the sweep.", model.name),
+        format!("{}: the automatic step's error is at most {RATIO} times the best of the sweep.", model.name),
         format!("at worst {} times, over all vectors and precisions but pure bf16", short(worst)),
     )
 }
@@ -100,25 +100,18 @@ fn bf16_compute(model: &Model) -> Claim {
     )
 }
 
-/// Whether it is worth its cost.
+/// What most and no outliers deflated differ in.
 fn deflation(model: &Model) -> Claim {
-    let spectra = model.deflation.iter().flat_map(|deflation| &deflation.spectra);
-    let (first, last) = (spectra.clone().next(), spectra.last());
-    let floors = (first.map_or(f64::NAN, |found| found.floor), last.map_or(f64::NAN, |found| found.floor));
-    let masses =
-        (first.map_or(f64::NAN, |found| found.mass.mean), last.map_or(f64::NAN, |found| found.mass.mean));
-    Claim::new(
-        floors.1 < floors.0,
-        format!("{}: deflation lowers the floor.", model.name),
-        format!(
-            "floor {} and mass below it {} without; {} and {} with {} deflated",
-            short(floors.0),
-            percent(masses.0),
-            short(floors.1),
-            percent(masses.1),
-            last.map_or(0, |found| found.deflated)
-        ),
-    )
+    let statement = format!("{}: deflation lowers the floor.", model.name);
+    let spectra = model.deflation.as_ref().map(|deflation| deflation.spectra.as_slice());
+    let Some([without, .., with]) = spectra else {
+        return Claim::new(false, statement, "it was not measured");
+    };
+    let shown = |found: &Deflated| {
+        let mass = percent(found.mass.mean);
+        format!("floor {} and mass below it {mass} with {} deflated", short(found.floor), found.deflated)
+    };
+    Claim::new(with.floor < without.floor, statement, format!("{}; {}", shown(without), shown(with)))
 }
 
 /// The worst of the run with central differences and a step for each vector.

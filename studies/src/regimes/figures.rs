@@ -13,12 +13,12 @@ const CUT: f64 = 10.0;
 /// # Errors
 /// The renderer's.
 pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
-    let demo = [("f32", DirectionKind::Random), ("f32", DirectionKind::Top)];
+    let single = [("f32", DirectionKind::Random), ("f32", DirectionKind::Top)];
     let half = [("bf16-compute", DirectionKind::Random), ("bf16-compute", DirectionKind::Top)];
     let double = [("f64", DirectionKind::Random)];
     Ok(vec![
-        ("demo", errors(&study.demo, &[&demo[..], &half, &double].concat())?),
-        ("smollm2", errors(&study.smollm2, &demo)?),
+        ("demo", errors(&study.demo, &[&single[..], &half, &double].concat())?),
+        ("smollm2", errors(&study.smollm2, &single)?),
         ("smollm2-bf16", errors(&study.smollm2_bf16, &half)?),
     ])
 }
@@ -42,16 +42,11 @@ fn errors(model: &Model, shown: &[(&str, DirectionKind)]) -> Result<String> {
 }
 
 fn curve(precision: &InPrecision, direction: DirectionKind, sweep: &Sweep) -> Series {
-    let vector = match direction {
-        DirectionKind::Random => "random v",
-        DirectionKind::Gradient => "gradient",
-        DirectionKind::Top => "near top",
-    };
     let within = |error: f64| error > 0.0 && error <= CUT;
     let points = sweep.points.iter().filter(|point| within(point.error));
     let chosen = sweep.automatic;
     Series {
-        label: format!("{}, {vector}", precision.name),
+        label: format!("{}, {direction}", precision.name),
         points: points.map(|point| (point.step.log10(), point.error.log10(), None)).collect(),
         mark: within(chosen.error).then(|| (chosen.step.log10(), chosen.error.log10())),
     }
