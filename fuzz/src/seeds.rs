@@ -20,9 +20,12 @@ pub const TOP: &str = "hessian_probe/top.rank-0-of-1.safetensors";
 /// Where a probe of step 0 that is under way is saved, below the directory given to [`probe`].
 pub const KRYLOV: &str = "log/krylov/step-0";
 
+/// Files by name.
+pub type Files = Vec<(String, Vec<u8>)>;
+
 /// For each target its seeds, with a name.
 #[must_use]
-pub fn all() -> Vec<(&'static str, Vec<(String, Vec<u8>)>)> {
+pub fn all() -> Vec<(&'static str, Files)> {
     let directory = scratch::directory().join("seeds");
     scratch::clear(&directory);
     let log = log(&directory.join("log"));
@@ -52,11 +55,11 @@ pub fn all() -> Vec<(&'static str, Vec<(String, Vec<u8>)>)> {
     ]
 }
 
-fn named(files: impl IntoIterator<Item = Vec<u8>>) -> Vec<(String, Vec<u8>)> {
+fn named(files: impl IntoIterator<Item = Vec<u8>>) -> Files {
     files.into_iter().enumerate().map(|(index, file)| (format!("seed-{index}"), file)).collect()
 }
 
-fn probe_configs() -> Vec<(String, Vec<u8>)> {
+fn probe_configs() -> Files {
     let all = "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nstart = 3\nat = [3, \"1e6tok\", \"5ba\"]\nat_end = true\n\
         [slq]\nsteps = 20\nreorthogonalize = { window = 4 }\ndtype = \"f64\"\nbasis = { dtype = \"bf16\", device = \"cpu\" }\n\
         [hvp]\ndifference = \"central4\"\nstep_size = { relative = 1e-6 }\nprecision = \"full\"\n\
@@ -70,7 +73,7 @@ fn probe_configs() -> Vec<(String, Vec<u8>)> {
     ])
 }
 
-fn trainer_configs() -> Vec<(String, Vec<u8>)> {
+fn trainer_configs() -> Files {
     let mut config = TrainerConfig::new(models::config(), 2, 4);
     let plain = toml::to_string(&config).expect("TOML");
     config.model.rope_scaling = RopeScaling::Linear { factor: 2.0 };
@@ -79,7 +82,7 @@ fn trainer_configs() -> Vec<(String, Vec<u8>)> {
     named([plain.into_bytes(), more.into_bytes()])
 }
 
-fn sidecars(directory: &Path) -> Vec<(String, Vec<u8>)> {
+fn sidecars(directory: &Path) -> Files {
     let (mut host, mut probe) = (Valley::default(), probe(directory, PROBE));
     probe.on_load_checkpoint(directory, &mut host).expect("a fresh start");
     probe.on_save_checkpoint(0, directory, &mut host).expect("a checkpoint");
@@ -98,7 +101,7 @@ pub fn save_top(checkpoint: &Path) {
     probe.on_save_checkpoint(1, checkpoint, &mut host).expect("a checkpoint");
 }
 
-fn top_vectors(directory: &Path) -> Vec<(String, Vec<u8>)> {
+fn top_vectors(directory: &Path) -> Files {
     save_top(directory);
     named([fs::read(directory.join(TOP)).expect("a vector")])
 }
@@ -112,7 +115,7 @@ pub fn interrupt(directory: &Path, at: u64) {
 /// The gradient at which every seed ends but for the latest; the calibration takes about a dozen.
 pub const ENDS_AT: u64 = 18;
 
-fn krylov_states(directory: &Path) -> Vec<(String, Vec<u8>)> {
+fn krylov_states(directory: &Path) -> Files {
     let mut found = Vec::new();
     for at in 10..40 {
         scratch::clear(directory);
@@ -130,7 +133,7 @@ fn krylov_states(directory: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Lines of every kind, and a report.
-fn log(directory: &Path) -> Vec<(String, Vec<u8>)> {
+fn log(directory: &Path) -> Files {
     scratch::clear(directory);
     let mut host = Valley::default();
     let blocks = format!("{PROBE}[blocks]\nby = \"tensor\"\nvectors = 2\nspectrum_steps = 2\n");
@@ -157,7 +160,7 @@ fn log(directory: &Path) -> Vec<(String, Vec<u8>)> {
     named(files)
 }
 
-fn manifests(directory: &Path) -> Vec<(String, Vec<u8>)> {
+fn manifests(directory: &Path) -> Files {
     let path = save_checkpoint(directory);
     let file = fs::read(path.join("manifest.json")).expect("a manifest");
     let pretty = envelope::manifest_body(&file).to_vec();
@@ -191,7 +194,7 @@ fn variations() -> Vec<LlamaConfig> {
     ]
 }
 
-fn hf_configs() -> Vec<(String, Vec<u8>)> {
+fn hf_configs() -> Files {
     named(variations().iter().map(models::config_json))
 }
 
@@ -207,7 +210,7 @@ fn index() -> Vec<u8> {
     serde_json::json!({"metadata": {"total_size": 1}, "weight_map": places}).to_string().into_bytes()
 }
 
-fn ggufs() -> Vec<(String, Vec<u8>)> {
+fn ggufs() -> Files {
     let qwen =
         LlamaConfig { tie_word_embeddings: false, attention_bias: AttentionBias::Inputs, ..models::config() };
     let wide = LlamaConfig { num_attention_heads: 1, ..LlamaConfig::new(2, 32, 32, 1, 1) };
