@@ -1,6 +1,7 @@
 //! What a training loop lends to a probe.
 
 use crate::group::{HostError, ProcessGroup};
+use crate::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -162,6 +163,16 @@ pub trait Host {
     /// How many targets (tokens, examples) of all ranks the probe loss is a mean over.
     fn probe_tokens(&self) -> Option<u64> {
         None
+    }
+
+    /// The loop's optimizer: rule, settings and second moments, as aliases. `None`, the default, where the loop does not
+    /// tell: then nothing is said about its stability. The same on all ranks but for the tensors. Asked for once a
+    /// probe, at its start; nothing of it is written.
+    ///
+    /// # Errors
+    /// Where the moments cannot be lent.
+    fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(None)
     }
 
     /// Where the training stands.

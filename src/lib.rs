@@ -96,6 +96,7 @@
 //! | [`config`], [`schedule`], [`budget`] | what a user can set |
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
 //! | [`blocks`] | how much of the Hessian is block-diagonal |
+//! | [`optimizer`] | curvature as the loop's optimizer sees it, and the largest that it bears |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
 //! | [`regimes`] | where products are to be trusted: sweeps of steps in several precisions against a reference |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
@@ -121,6 +122,7 @@ pub mod krylov;
 pub mod log;
 mod memory;
 pub mod operator;
+pub mod optimizer;
 mod probe;
 mod progress;
 pub mod regimes;
@@ -136,6 +138,7 @@ pub use error::{Error, Result};
 pub use group::{HostError, ProcessGroup, ReduceOp, SingleProcess};
 pub use host::{Gradient, Host, Precision, Progress, RandomState, Shard};
 pub use interrupt::Interrupter;
+pub use optimizer::{Optimizer, OptimizerKind};
 pub use probe::HessianProbe;
 pub use progress::{BlocksProgress, ProbeProgress};
 pub use spectrum::Snapshot;

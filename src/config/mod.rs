@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use hvp::{Difference, HvpConfig, StepSize};
-pub use slq::{BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, VectorKind};
+pub use slq::{BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, SpectrumOf, VectorKind};
 
 /// The configuration of a [`HessianProbe`](crate::HessianProbe). Every key has a default; an unknown
 /// key is an error that names it.
@@ -157,6 +157,10 @@ impl ProbeConfig {
         }
         if self.resume.every.is_some() && self.slq.deflate > 0 {
             let reason = "a probe that deflates outliers cannot be resumed; leave out one of resume.every and slq.deflate";
+            return Err(Error::config("resume.every", reason));
+        }
+        if self.resume.every.is_some() && !self.slq.operator.includes_hessian() {
+            let reason = "saves runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
             return Err(Error::config("resume.every", reason));
         }
         self.log.validate()

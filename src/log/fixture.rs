@@ -60,6 +60,9 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         spectral_entropy: Some(estimate(3.0)),
         unresolved: Unresolved { floor: 1e-3, mass: estimate(0.75) },
         block_diagonal: None,
+        operator: crate::config::SpectrumOf::Hessian,
+        stability: None,
+        preconditioned: None,
         warnings: Vec::new(),
         probes: vec![probe(0), probe(1)],
         hvp: HvpReport {

@@ -3,6 +3,7 @@
 mod budget;
 mod callback;
 mod measure;
+mod optimizer;
 mod state;
 
 use crate::blocks::Partition;
@@ -155,6 +156,9 @@ impl HessianProbe {
             Ok(())
         };
         ranks.agree(host, BEGINNING, offered)?;
+        if !self.config.slq.operator.is_hessian() {
+            ranks.agree(host, BEGINNING, optimizer::check(host))?;
+        }
         let layout = Layout::new(host, self.config.slq.dtype)?;
         if self.config.slq.steps as u64 > layout.parameters() {
             let reason = format!(
@@ -206,9 +210,7 @@ impl HessianProbe {
             ::log::info!(target: "hessian_probe", "{error}");
             return Ok(Control::RequestStop);
         }
-        let expected =
-            matches!(&error, Error::AtStep { source, .. } if matches!(**source, Error::OverBudget(_)));
-        if error.is_communication() || (self.config.on_error == OnError::Stop && !expected) {
+        if error.is_communication() || (self.config.on_error == OnError::Stop && !error.is_expected()) {
             return Err(error);
         }
         ::log::warn!(target: "hessian_probe", "skipped: {error}");

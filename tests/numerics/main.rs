@@ -13,6 +13,7 @@ mod deflation;
 mod degenerate;
 mod density;
 mod lanczos;
+mod preconditioned;
 mod predictions;
 mod products;
 mod seeds;

@@ -46,6 +46,9 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
         spectral_entropy: Some(estimate(5.9)),
         unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
         block_diagonal: None,
+        operator: hessian_probe::config::SpectrumOf::Hessian,
+        stability: None,
+        preconditioned: None,
         warnings: vec!["a warning".into()],
         hvp: HvpReport {
             forward: 30,

@@ -154,6 +154,11 @@ impl AdamW {
         &self.second
     }
 
+    /// λ of a parameter of these dimensions: [`AdamWConfig::weight_decay`] of matrices, 0 of the others.
+    pub(crate) fn decay_of(&self, shape: &[i64]) -> f64 {
+        if shape.len() > 1 { self.config.weight_decay } else { 0.0 }
+    }
+
     /// One step with learning rate `lr` on this rank's slices, with gradients scaled by `clip` first:
     ///
     /// ```text
