@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use hvp::{Difference, HvpConfig, StepSize};
-pub use slq::{BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, SpectrumOf, VectorKind};
+pub use slq::{
+    BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, SpectrumOf, VectorKind,
+};
 
 /// The configuration of a [`HessianProbe`](crate::HessianProbe). Every key has a default; an unknown
 /// key is an error that names it.

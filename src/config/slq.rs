@@ -173,7 +173,8 @@ impl SlqConfig {
             return Err(Error::config("slq.deflate", reason));
         }
         if self.deflate > 0 && !self.operator.includes_hessian() {
-            let reason = "takes outliers out of runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
+            let reason =
+                "takes outliers out of runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
             return Err(Error::config("slq.deflate", reason));
         }
         if let Reorthogonalize::Window(window) = self.reorthogonalize

@@ -2,6 +2,7 @@
 
 use super::record::{Record, Session, Skipped};
 use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use crate::optimizer::{PreconditionedSpectrum, Stability};
 use crate::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -93,6 +94,26 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             peak_memory_bytes: Some(1_500_000_000),
         },
     }
+}
+
+/// The same with an adaptive optimizer.
+pub(super) fn snapshot_with_optimizer(step: u64) -> Snapshot {
+    let extreme = |value: f64| Extreme { value, residual: 0.5, lanczos_residual: 0.25, hvp_error: 0.25 };
+    let preconditioned = PreconditionedSpectrum {
+        lambda_max: extreme(950.0),
+        lambda_min: extreme(-20.0),
+        moved: 999_000,
+        stability: Stability {
+            optimizer: "adamw".into(),
+            learning_rate: 2e-2,
+            steps: 400,
+            threshold: Some(1900.0),
+            margin: Some(0.5),
+        },
+        probes: Vec::new(),
+        products: HvpReport::default(),
+    };
+    Snapshot { preconditioned: Some(preconditioned), ..snapshot(step) }
 }
 
 /// The same with two blocks.

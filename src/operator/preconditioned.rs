@@ -33,11 +33,7 @@ impl<'a, O: Operator + ?Sized> Preconditioned<'a, O> {
     ///
     /// # Errors
     /// [`Error::NotYet`] where no parameter has a second moment; [`Error::NonFinite`] where some are not finite.
-    pub fn new(
-        inner: &'a mut O,
-        preconditioner: &'a Preconditioner,
-        start: &Tensor,
-    ) -> Result<Self> {
+    pub fn new(inner: &'a mut O, preconditioner: &'a Preconditioner, start: &Tensor) -> Result<Self> {
         let rank = inner.rank();
         let allocated = ShardedVector::zeros(inner.layout());
         let restricted = preconditioner.restrict(inner.layout(), start);

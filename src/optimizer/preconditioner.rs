@@ -64,12 +64,7 @@ impl Preconditioner {
     }
 
     /// target ← Sq. Returns this rank's parts of ‖Sq‖² and ‖q‖².
-    pub(crate) fn apply(
-        &self,
-        layout: &Layout,
-        q: &Tensor,
-        target: &Tensor,
-    ) -> Result<[f64; 2], TchError> {
+    pub(crate) fn apply(&self, layout: &Layout, q: &Tensor, target: &Tensor) -> Result<[f64; 2], TchError> {
         let _no_grad = tch::no_grad_guard();
         let (mut scaled_sums, mut sums) = (Sums::<1>::new(), Sums::<1>::new());
         for chunk in chunks(layout) {

@@ -8,7 +8,8 @@ const KEY: &str = "slq.operator";
 /// Refuses a preconditioned spectrum that this host can never give.
 pub(super) fn check(host: &dyn Host) -> Result<()> {
     let rank = host.group().rank();
-    let lent = host.optimizer().map_err(|source| Error::Host { rank, during: "lending its optimizer", source })?;
+    let lent =
+        host.optimizer().map_err(|source| Error::Host { rank, during: "lending its optimizer", source })?;
     let Some(optimizer) = lent else {
         let reason = "needs the loop's second moments, and this host lends no optimizer (`Host::optimizer`); \"hessian\" always works";
         return Err(Error::config(KEY, reason));

@@ -13,6 +13,7 @@ mod deflation;
 mod degenerate;
 mod density;
 mod lanczos;
+mod optimizers;
 mod preconditioned;
 mod predictions;
 mod products;

@@ -2,7 +2,7 @@
 
 use crate::closure_host::ClosureHost;
 use crate::dense::{MatrixOperator, distance, eigenvalues};
-use crate::models::{Normal, quadratic, transformer};
+use crate::models::{Model, Normal, mlp, quadratic, transformer};
 use hessian_probe::config::Reorthogonalize;
 use hessian_probe::krylov::{Basis, Lanczos};
 use hessian_probe::operator::Preconditioned;
@@ -177,10 +177,10 @@ fn preconditioned_extremes_of_a_transformer_are_those_of_the_dense_operator() {
 /// In f32 and by any difference: what is reported is within what is reported of its error.
 #[test]
 fn preconditioned_extremes_are_within_their_residuals() {
-    for kind in [Kind::Float, Kind::Double] {
-        for seed in 0..4 {
-            let mut host = ClosureHost::new(transformer(seed), kind);
-            let exact = ClosureHost::at_the_same_parameters(transformer(seed), &host);
+    for (model, seeds) in [(mlp as fn(u64) -> Model, 0..5), (transformer, 2..3)] {
+        for (kind, seed) in seeds.flat_map(|seed| [(Kind::Float, seed), (Kind::Double, seed)]) {
+            let mut host = ClosureHost::new(model(seed), kind);
+            let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
             let hessian = exact.dense_hessian();
             let settings = Settings { decoupled: true, decay: 0.1, steps: 12 };
             let moments = moments(&mut host, 12);

@@ -3,6 +3,8 @@
 mod adamw;
 mod clip;
 mod schedule;
+#[cfg(test)]
+mod stability;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use clip::{clip_coefficient, squared_norm};
