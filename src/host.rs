@@ -67,6 +67,16 @@ pub struct Gradient {
     pub tensors: Vec<Tensor>,
 }
 
+/// A step of the loop's optimizer.
+#[derive(Debug)]
+pub struct Update {
+    /// u, the change of θ, aligned with [`Host::shards`]: as many tensors with as many entries.
+    pub tensors: Vec<Tensor>,
+    /// Whether it is the update that comes next: between the backward pass and the optimizer's step. Otherwise the last
+    /// one.
+    pub coming: bool,
+}
+
 /// Where the training stands, as far as the loop can tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -172,6 +182,17 @@ pub trait Host {
     /// # Errors
     /// Where the moments cannot be lent.
     fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(None)
+    }
+
+    /// The coming update, where the loop knows it (between the backward pass and the optimizer's step), or else the last
+    /// one; `None`, the default, where it does not tell, or there was none. Leaves everything as it is: no state of the
+    /// optimizer changes. May communicate: asked for on all ranks together, before parameters are perturbed, and only
+    /// for what the configuration or the user wants of it.
+    ///
+    /// # Errors
+    /// Where it cannot be computed.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
         Ok(None)
     }
 

@@ -28,6 +28,7 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[slq]\noperator = \"fisher\"", "fisher", "unknown variant"),
         ("[slq]\noperator = \"preconditioned\"\ndeflate = 2", "slq.deflate", "on the Hessian"),
         ("[slq]\noperator = \"preconditioned\"\n[resume]\nevery = 2", "resume.every", "on the Hessian"),
+        ("[directions]\nhessian = true", "hessian", "unknown field"),
         ("[budget]\nmax_overhead = -0.1", "budget.max_overhead", "positive"),
         ("[budget]\nmax_memory = \"lots\"", "lots", "number of bytes"),
         ("[resume]\nevery = 0", "resume.every", "at least 1"),
@@ -86,6 +87,7 @@ fn a_configuration_reads_back_from_its_own_toml() {
         "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nat = [3, \"1e6tok\"]\nat_end = true\n\
          [slq]\nreorthogonalize = { window = 4 }\ndistribution = \"gaussian\"\ndtype = \"f64\"\n\
          [hvp]\ndifference = \"forward\"\nstep_size = { relative = 1e-6 }\n[log]\ndir = \"x\"\nqueue = 3",
+        "[directions]\nupdate = true\n[track]\nevery = 3",
         "[slq]\noperator = \"both\"\nbasis = { dtype = \"bf16\" }",
         "[blocks]\nby = \"kind\"\nmethod = \"stochastic\"\nmax_hvps = 40\nevery = 3",
         "[blocks]\nvectors = 2\n[[blocks.patterns]]\nname = \"a\"\npatterns = [\"*.q\", \"*.k\"]\n\

@@ -5,6 +5,7 @@ mod slq;
 
 use crate::blocks::BlocksConfig;
 use crate::budget::BudgetConfig;
+use crate::directions::DirectionsConfig;
 use crate::error::{Error, Result};
 use crate::schedule::ScheduleConfig;
 use crate::tracking::TrackConfig;
@@ -49,6 +50,9 @@ pub struct ProbeConfig {
     pub hvp: HvpConfig,
     /// The block-diagonal part of the Hessian; off by default.
     pub blocks: BlocksConfig,
+    /// Curvature along single directions; off by default.
+    #[serde(skip_serializing_if = "DirectionsConfig::is_off")]
+    pub directions: DirectionsConfig,
     /// The largest eigenvalue between full probes.
     pub track: TrackConfig,
     /// What a probe may cost.

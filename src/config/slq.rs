@@ -63,7 +63,6 @@ pub enum SpectrumOf {
 impl SpectrumOf {
     /// Whether it is H alone.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub fn is_hessian(&self) -> bool {
         *self == Self::Hessian
     }

@@ -2,6 +2,7 @@
 
 use super::record::{Record, Session, Skipped};
 use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use crate::directions::{Along, AlongUpdate, Directions};
 use crate::optimizer::{PreconditionedSpectrum, Stability};
 use crate::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
@@ -64,6 +65,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         operator: crate::config::SpectrumOf::Hessian,
         stability: None,
         preconditioned: None,
+        directions: None,
         warnings: Vec::new(),
         probes: vec![probe(0), probe(1)],
         hvp: HvpReport {
@@ -113,7 +115,11 @@ pub(super) fn snapshot_with_optimizer(step: u64) -> Snapshot {
         probes: Vec::new(),
         products: HvpReport::default(),
     };
-    Snapshot { preconditioned: Some(preconditioned), ..snapshot(step) }
+    let along = Along { norm: 0.5, slope: -0.25, curvature: 4.0, error: 0.125, product_norm: 5.0 };
+    let update =
+        AlongUpdate { coming: false, along, predicted_change: 0.375, measured_change: 0.5, realised: 1.0 };
+    let directions = Some(Directions { gradient: Some(along), update: Some(update) });
+    Snapshot { preconditioned: Some(preconditioned), directions, ..snapshot(step) }
 }
 
 /// The same with two blocks.

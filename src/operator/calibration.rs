@@ -62,6 +62,9 @@ pub struct Calibration {
     /// The same for runs on the preconditioned operator.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preconditioned_curvature: Vec<(f64, f64)>,
+    /// The same for single directions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub direction_curvature: Vec<(f64, f64)>,
 }
 
 /// What probes hand on to later ones.

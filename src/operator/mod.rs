@@ -19,6 +19,7 @@ mod difference;
 pub mod ecnoise;
 pub mod finite_difference;
 mod guard;
+mod loss;
 mod measure;
 mod preconditioned;
 pub mod scheme;

@@ -8,11 +8,12 @@ mod start;
 
 use crate::blocks::{self, Partition};
 use crate::config::{BasisConfig, ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
+use crate::directions;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::basis::stored_kind;
-use crate::krylov::lanczos::{Operator, orthogonality_defect};
+use crate::krylov::lanczos::{Operator, agree, orthogonality_defect};
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::memory;
@@ -61,6 +62,7 @@ pub(crate) fn snapshot(
     let tokens = host.probe_tokens();
     let slq = &config.slq;
     let lent = Lent::of(host, slq.operator, &mut ranks, step)?;
+    let update = directions::Lent::of(host, config.directions.update, &mut ranks)?;
     let storage = Storage::new(layout, slq).map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
     let mut resume = Resume::new(host, layout, config, step, &mut ranks, &mut basis)?;
@@ -141,6 +143,16 @@ pub(crate) fn snapshot(
     }
     let told = (planned, runs);
     let preconditioned = lent.measure(&mut operator, slq, &mut basis, w, told, observer)?;
+    let directions = match config.directions.is_on() {
+        true => {
+            basis.clear();
+            let v = basis.next_row();
+            let v = agree(&mut operator, STARTING, v)?;
+            Some(directions::on_loan(&mut operator, config.directions, &update, &v, w)?)
+        }
+        false => None,
+    };
+    drop(update);
     let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
     if let Some(partition) = partition {
@@ -201,6 +213,7 @@ pub(crate) fn snapshot(
         operator: if slq.operator.includes_hessian() { SpectrumOf::Hessian } else { slq.operator },
         stability,
         preconditioned,
+        directions,
         warnings,
         probes,
         hvp,
@@ -237,8 +250,8 @@ fn keep_top(
     Ok(())
 }
 
-/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work (two for the preconditioned
-/// operator) and the basis, or in
+/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work (one more for the
+/// preconditioned operator, and one for an update that is lent) and the basis, or in
 /// its place what the blocks of `partition` take.
 pub(crate) fn bytes(
     host: &dyn Host,
@@ -253,9 +266,9 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    let scaled = if slq.operator.is_hessian() { 0 } else { 1 };
+    let more = u64::from(!slq.operator.is_hessian()) + u64::from(config.directions.update);
     loan_bytes(host, config.hvp.precision)
-        + (2 + recent + scaled) * layout.vector_bytes()
+        + (2 + recent + more) * layout.vector_bytes()
         + (basis + deflation::bytes(layout, slq)).max(blocks)
 }
 

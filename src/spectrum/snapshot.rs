@@ -2,6 +2,7 @@
 
 use crate::blocks::BlockDiagonal;
 use crate::config::SpectrumOf;
+use crate::directions::Directions;
 use crate::optimizer::{PreconditionedSpectrum, Stability};
 use serde::{Deserialize, Serialize};
 
@@ -234,6 +235,9 @@ pub struct Snapshot {
     /// The Hessian as an adaptive optimizer sees it, where that was asked for and there were second moments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preconditioned: Option<PreconditionedSpectrum>,
+    /// Curvature along single directions, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Directions>,
     /// What a reader has to know before any other number: see [`regime`](super::regime). Empty where all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -12,6 +12,7 @@ mod blocks;
 mod deflation;
 mod degenerate;
 mod density;
+mod directions;
 mod lanczos;
 mod optimizers;
 mod preconditioned;

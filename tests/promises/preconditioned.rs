@@ -16,7 +16,6 @@ fn the_preconditioned_spectrum_is_the_same_on_1_2_and_4_ranks() {
     let directory = tempfile::tempdir().unwrap();
     let variables = [(DIRECTORY, directory.path().as_os_str())];
     on_ranks_with(&WORLD_SIZES, &variables, |group| {
-        use hessian_probe::ProcessGroup as _;
         let (rank, world_size) = (group.rank(), group.world_size());
         let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
         trainer.probe_on_validation(8).unwrap();

@@ -21,10 +21,22 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, snapshot: &Snapshot) -> fmt::Res
         )?;
         stability(f, &seen.stability, "preconditioned λ_max")?;
     }
-    match &snapshot.stability {
-        Some(found) => stability(f, found, "λ_max"),
-        None => Ok(()),
+    if let Some(found) = &snapshot.stability {
+        stability(f, found, "λ_max")?;
     }
+    let directions = snapshot.directions.unwrap_or_default();
+    if let Some(along) = directions.gradient {
+        let [curvature, error] = [along.curvature, along.error].map(Short);
+        row(f, "along gradient", &format_args!("{curvature} ± {error} = gᵀHg/‖g‖²"))?;
+    }
+    if let Some(update) = directions.update {
+        let [curvature, error] = [update.along.curvature, update.along.error].map(Short);
+        let which = if update.coming { "coming" } else { "last" };
+        row(f, "along update", &format_args!("{curvature} ± {error} = uᵀHu/‖u‖², u the {which} update"))?;
+        let [predicted, measured] = [update.predicted_change, update.measured_change].map(Short);
+        row(f, "loss along it", &format_args!("{predicted} by the quadratic model, {measured} measured"))?;
+    }
+    Ok(())
 }
 
 fn stability(f: &mut fmt::Formatter<'_>, found: &Stability, of: &str) -> fmt::Result {

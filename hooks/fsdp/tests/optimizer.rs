@@ -3,7 +3,7 @@
 mod common;
 
 use common::{assert_close, bits, config, generator_lock, on_ranks, text, values};
-use hessian_probe::{HessianProbe, Host, OptimizerKind, Precision, ProbeConfig};
+use hessian_probe::{Callback, Control, HessianProbe, Host, OptimizerKind, Precision, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Dtype, LearningRate, MixedPrecision, Trainer, TrainerConfig};
 
@@ -106,6 +106,82 @@ fn a_probe_of_both_operators_works_in_every_precision_and_leaves_everything_as_i
         }
         for (name, value) in &largest[1..] {
             assert_close(*value, largest[0].1, 0.2, name);
+        }
+    });
+}
+
+/// What comes and what was, as the parameters themselves tell: with clipping, decay, warm-up, two micro-batches.
+struct Updates {
+    probe: HessianProbe,
+    coming: Vec<Vec<f64>>,
+    before: Vec<Vec<f64>>,
+    predicted: Vec<[f64; 2]>,
+    tolerance: f64,
+}
+
+fn shards(host: &dyn Host) -> Vec<Vec<f64>> {
+    host.shards().iter().map(|shard| values(&shard.tensor)).collect()
+}
+
+impl Callback for Updates {
+    fn on_before_optimizer_step(&mut self, step: u64, host: &mut dyn Host) -> hessian_probe::Result<Control> {
+        let update = host.update().unwrap().unwrap();
+        assert!(update.coming);
+        self.coming = update.tensors.iter().map(values).collect();
+        self.before = shards(host);
+        let live: Vec<_> = host.live_gradients().iter().map(bits).collect();
+        let found = self.probe.along_update(step, host)?.unwrap();
+        assert!(found.coming && (found.realised - 1.0).abs() < 0.1, "{found:?}");
+        assert!(live == host.live_gradients().iter().map(bits).collect::<Vec<_>>());
+        assert!(self.before == shards(host));
+        self.predicted.push([found.predicted_change, found.measured_change]);
+        Ok(Control::Continue)
+    }
+
+    fn on_step_end(&mut self, step: u64, host: &mut dyn Host) -> hessian_probe::Result<Control> {
+        let after = shards(host);
+        let last = host.update().unwrap().unwrap();
+        assert!(!last.coming);
+        let last: Vec<Vec<f64>> = last.tensors.iter().map(values).collect();
+        let norm = |all: &[Vec<f64>]| all.iter().flatten().map(|u| u * u).sum::<f64>().sqrt();
+        for (found, what) in [(&self.coming, "coming"), (&last, "last")] {
+            let off: Vec<Vec<f64>> = (after.iter().zip(&self.before).zip(found))
+                .map(|((after, before), u)| {
+                    after.iter().zip(before).zip(u).map(|((a, b), u)| a - b - u).collect()
+                })
+                .collect();
+            let off = norm(&off) / norm(found);
+            assert!(off <= self.tolerance, "{what} update of step {step} is off by {off:e}");
+        }
+        Ok(Control::Continue)
+    }
+}
+
+#[test]
+fn the_coming_update_is_the_one_that_is_made_and_the_last_one_is_the_one_that_was() {
+    let _lock = generator_lock();
+    on_ranks(&[1, 2], |mut group| {
+        for (dtype, tolerance) in [(Dtype::F64, 1e-9), (Dtype::F32, 1e-3)] {
+            let mut config = config(false, 0.0, dtype);
+            config.schedule = LearningRate::Constant { warmup_steps: 3 };
+            let mut trainer = Trainer::new(config, group, text()).unwrap();
+            trainer.probe_on_validation(8).unwrap();
+            assert!(trainer.update().unwrap().is_none(), "there was none");
+            let toml = "[hvp]\ndifference = \"central\"\n[log]\ntensorboard = false\njsonl = false";
+            let mut updates = Updates {
+                probe: HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap(),
+                coming: Vec::new(),
+                before: Vec::new(),
+                predicted: Vec::new(),
+                tolerance,
+            };
+            trainer.run(6, &mut [&mut updates], |_| {}).unwrap();
+            println!("{dtype:?}: predicted, measured: {:?}", updates.predicted);
+            // Adam's first steps are long: the model of the loss holds roughly.
+            for [predicted, measured] in updates.predicted {
+                assert!((predicted - measured).abs() <= 0.3 * measured.abs(), "{predicted} for {measured}");
+            }
+            group = trainer.into_group();
         }
     });
 }

@@ -80,6 +80,16 @@
 //! | `stability/threshold` | the largest eigenvalue that the optimizer bears | as the eigenvalue |
 //! | `stability/learning_rate` | η of the coming step | parameter² / loss |
 //!
+//! With `[directions]`, g the gradient of the probe loss and u the optimizer's update:
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `directions/gradient/curvature`, `directions/gradient/error` | gᵀHg/‖g‖²; its error | loss / parameter² |
+//! | `directions/update/curvature`, `directions/update/error` | uᵀHu/‖u‖²; its error | loss / parameter² |
+//! | `directions/update/norm` | ‖u‖ | parameter |
+//! | `directions/update/predicted_change` | gᵀu + uᵀHu/2 | loss |
+//! | `directions/update/measured_change` | L(θ+u) − L(θ) | loss |
+//!
 //! With `[blocks]`, where BLOCK is the name of each block in turn; errors are under `blocks_error/…`, bands of the
 //! first five under `blocks_band/…/lower` and `…/upper`:
 //!

@@ -21,6 +21,7 @@ pub(super) fn stability_scalars(all: &mut Vec<Scalar>, snapshot: &Snapshot) {
         let meaning = "Parameters with a second moment: those that the operator is on.";
         push(all, "preconditioned/moved".into(), meaning.into(), seen.moved as f64);
     }
+    direction_scalars(all, snapshot);
     let preconditioned = snapshot.preconditioned.as_ref().map(|seen| &seen.stability);
     let Some(stability) = preconditioned.or(snapshot.stability.as_ref()) else { return };
     let mut plain = |tag: &str, meaning: &str, value: Option<f64>| {
@@ -35,6 +36,30 @@ pub(super) fn stability_scalars(all: &mut Vec<Scalar>, snapshot: &Snapshot) {
     );
     plain("stability/threshold", "The largest eigenvalue that the optimizer bears.", stability.threshold);
     plain("stability/learning_rate", "η of the coming step.", Some(stability.learning_rate));
+}
+
+fn direction_scalars(all: &mut Vec<Scalar>, snapshot: &Snapshot) {
+    let Some(directions) = &snapshot.directions else { return };
+    let mut plain = |tag: &str, meaning: &str, value: f64| push(all, tag.into(), meaning.into(), value);
+    if let Some(along) = &directions.gradient {
+        plain("directions/gradient/curvature", "gᵀHg/‖g‖²; loss / parameter².", along.curvature);
+        plain("directions/gradient/error", "Its error from that of the product.", along.error);
+    }
+    if let Some(update) = &directions.update {
+        plain("directions/update/curvature", "uᵀHu/‖u‖² along the update u.", update.along.curvature);
+        plain("directions/update/error", "Its error from that of the product.", update.along.error);
+        plain("directions/update/norm", "‖u‖; parameter.", update.along.norm);
+        plain(
+            "directions/update/predicted_change",
+            "gᵀu + uᵀHu/2: the change of the loss by the quadratic model.",
+            update.predicted_change,
+        );
+        plain(
+            "directions/update/measured_change",
+            "L(θ+u) − L(θ) on the probe batch.",
+            update.measured_change,
+        );
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +96,9 @@ mod tests {
     fn every_tag_is_in_the_documentation() {
         let documentation = include_str!("mod.rs");
         for scalar in scalars(&fixture::snapshot_with_optimizer(0)) {
-            let own = scalar.tag.starts_with("stability/") || scalar.tag.starts_with("preconditioned/");
+            let own = scalar.tag.starts_with("stability/")
+                || scalar.tag.starts_with("preconditioned/")
+                || scalar.tag.starts_with("directions/");
             assert!(!own || documentation.contains(&format!("`{}`", scalar.tag)), "{}", scalar.tag);
         }
     }

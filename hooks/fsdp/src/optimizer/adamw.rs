@@ -154,6 +154,11 @@ impl AdamW {
         &self.second
     }
 
+    /// `(start, length)` ranges of each block's shard that decay.
+    pub(super) fn decayed(&self) -> &[Vec<(i64, i64)>] {
+        &self.decayed
+    }
+
     /// λ of a parameter of these dimensions: [`AdamWConfig::weight_decay`] of matrices, 0 of the others.
     pub(crate) fn decay_of(&self, shape: &[i64]) -> f64 {
         if decays(shape) { self.config.weight_decay } else { 0.0 }

@@ -5,6 +5,7 @@ mod clip;
 mod schedule;
 #[cfg(test)]
 mod stability;
+mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use clip::{clip_coefficient, squared_norm};

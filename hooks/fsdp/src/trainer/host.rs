@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use hessian_probe::{
-    Gradient, Host, HostError, Optimizer, Precision, ProcessGroup, Progress, RandomState, Shard,
+    Gradient, Host, HostError, Optimizer, Precision, ProcessGroup, Progress, RandomState, Shard, Update,
 };
 use tch::{Kind, Tensor};
 
@@ -53,6 +53,11 @@ impl Host for Trainer {
     /// AdamW with the learning rate of the coming step, and the second moments as they are kept.
     fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
         Ok(Some(self.lent_optimizer()?))
+    }
+
+    /// From the moments: of the last step they tell it to their rounding.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        Ok(self.lent_update()?)
     }
 
     fn progress(&self) -> Progress {
