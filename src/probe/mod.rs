@@ -234,8 +234,11 @@ fn summary(snapshot: &Snapshot) -> String {
         Some(error) => format!("{:.4e} ± {error:.1e}", estimate.mean),
         None => format!("{:.4e}", estimate.mean),
     };
+    let preconditioned = snapshot.preconditioned.as_ref().map(|seen| &seen.stability);
+    let margin = preconditioned.or(snapshot.stability.as_ref()).and_then(|stability| stability.margin);
+    let margin = margin.map_or_else(String::new, |margin| format!(", margin {margin:.3}"));
     format!(
-        "step {}: loss {:.4}, λ_max {:.4e} ± {:.1e}, λ_min {:.4e} ± {:.1e}, trace {}, {} gradients in {:.2} s",
+        "step {}: loss {:.4}, λ_max {:.4e} ± {:.1e}, λ_min {:.4e} ± {:.1e}, trace {}{margin}, {} gradients in {:.2} s",
         snapshot.step,
         snapshot.loss,
         snapshot.lambda_max.value,

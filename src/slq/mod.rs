@@ -164,7 +164,8 @@ pub(crate) fn snapshot(
     let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
     spent.gradients += gradients_before;
-    spent.vector_bytes += if preconditioned.is_some() { layout.vector_bytes() } else { 0 };
+    let more = u64::from(preconditioned.is_some()) + u64::from(config.directions.update);
+    spent.vector_bytes += more * layout.vector_bytes();
     let peak_memory_bytes = peak_memory(host, &mut ranks)?;
     let mut order = layout.parameters();
     if let (Some(found), false) = (&preconditioned, slq.operator.includes_hessian()) {
@@ -186,7 +187,11 @@ pub(crate) fn snapshot(
     let preconditioned = preconditioned.and_then(|found| {
         lent.record(found, slq.operator, |products, redone| report(products, redone, noise, calibration))
     });
-    let warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
+    let mut warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
+    // Of the snapshot's own spectrum that is said already.
+    if let Some(seen) = preconditioned.as_ref().filter(|_| slq.operator.includes_hessian()) {
+        warnings.extend(regime::doubtful("preconditioned λ_max, and so the margin,", seen.lambda_max));
+    }
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,

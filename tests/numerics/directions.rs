@@ -97,7 +97,7 @@ fn the_error_of_the_predicted_change_is_of_third_order() {
     let mut host = ClosureHost::new(transformer(4), Kind::Double);
     let mut probe = probe("[hvp]\ndifference = \"central\"");
     let mut errors = Vec::new();
-    for size in [0.04, 0.02, 0.01] {
+    for size in [0.01, 0.005, 0.0025] {
         host.update = Some(update(&host, size));
         let found = probe.along_update(0, &mut host).unwrap().unwrap();
         errors.push((found.predicted_change - found.measured_change).abs());

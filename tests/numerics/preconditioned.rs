@@ -3,12 +3,13 @@
 use crate::closure_host::ClosureHost;
 use crate::dense::{MatrixOperator, distance, eigenvalues};
 use crate::models::{Model, Normal, mlp, quadratic, transformer};
-use hessian_probe::config::Reorthogonalize;
-use hessian_probe::krylov::{Basis, Lanczos};
-use hessian_probe::operator::Preconditioned;
+use hessian_probe::config::{HvpConfig, Reorthogonalize};
+use hessian_probe::krylov::{Basis, Lanczos, Operator, Product, Wrapper};
+use hessian_probe::operator::{Calibration, FiniteDifference, Preconditioned, Start};
 use hessian_probe::optimizer::Preconditioner;
+use hessian_probe::sharded::Layout;
 use hessian_probe::spectrum::quadrature;
-use hessian_probe::{HessianProbe, Host, Optimizer, OptimizerKind, ProbeConfig, Snapshot};
+use hessian_probe::{HessianProbe, Host, Interrupter, Optimizer, OptimizerKind, ProbeConfig, Snapshot};
 use tch::{Device, Kind, Tensor};
 
 const BETAS: (f64, f64) = (0.9, 0.95);
@@ -112,7 +113,7 @@ fn of_a_matrix_all_eigenvalues_are_those_of_the_dense_operator() {
         let preconditioner = Preconditioner::new(&lend(settings, &moments)(), &host.shards()).unwrap();
         let mut inner = MatrixOperator::new(&matrix);
         let steps = n as usize;
-        let layout = hessian_probe::sharded::Layout::new(&host, None).unwrap();
+        let layout = Layout::new(&host, None).unwrap();
         let mut basis = Basis::new(&layout, Reorthogonalize::Full, steps).unwrap();
         let mut row = basis.next_row().unwrap();
         row.copy_(&normal.tensor(&[n], 1.0));
@@ -205,6 +206,93 @@ fn preconditioned_extremes_are_within_their_residuals() {
                 assert!(off <= 0.02, "{kind:?} {difference} {seed}: {:?} for {largest}", found.lambda_max);
             }
         }
+    }
+}
+
+/// Products with the preconditioned operator, each compared with double backward.
+struct Checked<'a, 'b, 'h> {
+    inner: Preconditioned<'b, FiniteDifference<'b, 'h>>,
+    exact: &'a ClosureHost,
+    root: &'a Tensor,
+    /// True over predicted error of each product.
+    ratios: Vec<f64>,
+}
+
+impl<'b, 'h> Wrapper for Checked<'_, 'b, 'h> {
+    type Inner = Preconditioned<'b, FiniteDifference<'b, 'h>>;
+
+    fn inner(&self) -> &Self::Inner {
+        &self.inner
+    }
+
+    fn inner_mut(&mut self) -> &mut Self::Inner {
+        &mut self.inner
+    }
+
+    fn product(
+        &mut self,
+        index: usize,
+        q: &Tensor,
+        expected: Option<f64>,
+        target: &mut Tensor,
+    ) -> hessian_probe::Result<Product> {
+        let product = self.inner.apply(index, q, expected, target)?;
+        let q = q.to_kind(Kind::Double);
+        let exact = self.root * self.exact.exact_product(&(self.root * &q));
+        let off = target.to_kind(Kind::Double) * product.scale - &exact;
+        self.ratios.push(off.norm().double_value(&[]) / product.error);
+        let alpha = exact.dot(&q).double_value(&[]);
+        assert!((product.alpha - alpha).abs() <= 5.0 * product.error, "{product:?} for {alpha}");
+        Ok(product)
+    }
+}
+
+/// The predicted error of a product is a bound within the factor that residuals count with, and not much more than that.
+#[test]
+fn predicted_errors_of_preconditioned_products_bound_the_true_ones() {
+    let settings = Settings { decoupled: true, decay: 0.0, steps: 12 };
+    for (model, kind) in [
+        (mlp as fn(u64) -> Model, Kind::Float),
+        (mlp, Kind::Double),
+        (transformer, Kind::Float),
+        (transformer, Kind::Double),
+    ] {
+        let mut ratios = Vec::new();
+        for seed in 0..4 {
+            let mut host = ClosureHost::new(model(seed), kind);
+            let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
+            let moments = moments(&mut host, 12);
+            let v: Vec<Tensor> = moments.iter().map(|m| m.to_kind(Kind::Double).reshape([-1])).collect();
+            let v = Tensor::cat(&v, 0);
+            let p = (&v / (1.0 - BETAS.1.powi(12))).sqrt() + EPS;
+            let root = p.rsqrt() * v.gt(0.0).to_kind(Kind::Double);
+            let preconditioner = Preconditioner::new(&lend(settings, &moments)(), &host.shards()).unwrap();
+            let layout = Layout::new(&host, None).unwrap();
+            let (mut calibration, never) = (Calibration::default(), Interrupter::default());
+            let mut basis = Basis::new(&layout, Reorthogonalize::Full, 15).unwrap();
+            let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
+            let mut row = basis.next_row().unwrap();
+            let start = Normal::new(seed + 5).tensor(&row.size(), 1.0);
+            row.copy_(&(&start / start.norm()));
+            let config = HvpConfig::default();
+            let start = Start { vector: &row, spare: None };
+            let mut inner =
+                FiniteDifference::new(&mut host, &layout, &config, &mut calibration, &never, start, &mut w)
+                    .unwrap();
+            let mut memory = Vec::new();
+            inner.exchange_curvature(&mut memory);
+            let inner = Preconditioned::new(&mut inner, &preconditioner, &row).unwrap();
+            let mut operator = Checked { inner, exact: &exact, root: &root, ratios: Vec::new() };
+            basis.commit().unwrap();
+            let lanczos = Lanczos { steps: 15, reorthogonalize: Reorthogonalize::Full };
+            lanczos.run(&mut operator, &mut basis, &mut w).unwrap();
+            ratios.extend(operator.ratios);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let (median, worst) = (ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+        eprintln!("{kind:?}: true/predicted {:.3} to {worst:.2}, median {median:.2}", ratios[0]);
+        assert!(worst <= 5.0, "{kind:?}: {worst}");
+        assert!(median >= 0.02, "{kind:?}: {median}");
     }
 }
 
