@@ -4,6 +4,9 @@
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/summary/mod.rs"]
 mod summary;
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../cli/src/table.rs"]
+mod table;
 
 use hessian_probe::Snapshot;
 use hessian_probe::log::{JSONL_FILE, JsonlSink, Record, Sink, drop_orphans, read_jsonl};

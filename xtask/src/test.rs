@@ -18,7 +18,7 @@ struct Step {
     arguments: &'static [&'static str],
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "fmt", title: "Format", needs_setup: false, arguments: &["fmt", "--all", "--check"] },
     // A workspace of its own.
     Step {
@@ -32,6 +32,22 @@ const STEPS: [Step; 6] = [
         title: "Lints",
         needs_setup: true,
         arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    },
+    Step {
+        name: "fuzz-clippy",
+        title: "Lints of the fuzz targets",
+        needs_setup: true,
+        arguments: &[
+            "clippy",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+            "--target-dir",
+            "target",
+            "--bins",
+            "--",
+            "-D",
+            "warnings",
+        ],
     },
     // Without a choice of targets this covers libraries, programs, integration tests and doc tests,
     // and builds the examples.
@@ -135,6 +151,9 @@ mod tests {
         let Err(Failure::Usage(message)) = select(&names(&["fmt", "lint"])) else {
             panic!("`lint` is no step")
         };
-        assert_eq!(message, "no step `lint`: the steps are fmt, fuzz-fmt, clippy, test, doc, soak");
+        assert_eq!(
+            message,
+            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, soak"
+        );
     }
 }

@@ -10,18 +10,19 @@ const RATIO: f64 = 3.0;
 
 /// All claims.
 pub fn of(study: &Study) -> Vec<Claim> {
-    let Study { demo, smollm2 } = study;
+    let Study { demo, smollm2, smollm2_bf16 } = study;
     vec![
         no_fixed_step(demo, 3.0),
         no_fixed_step(smollm2, 30.0),
         automatic_is_near_the_best(demo),
         automatic_is_near_the_best(smollm2),
+        automatic_is_near_the_best(smollm2_bf16),
         automatic_run(demo),
         automatic_run(smollm2),
         fixed_runs(demo),
         fixed_runs(smollm2),
         bf16_compute(demo),
-        bf16_compute(smollm2),
+        bf16_compute(smollm2_bf16),
         deflation(demo),
         deflation(smollm2),
     ]
@@ -101,8 +102,8 @@ fn bf16_compute(model: &Model) -> Claim {
 
 /// Whether it is worth its cost.
 fn deflation(model: &Model) -> Claim {
-    let spectra = &model.deflation.spectra;
-    let (first, last) = (spectra.first(), spectra.last());
+    let spectra = model.deflation.iter().flat_map(|deflation| &deflation.spectra);
+    let (first, last) = (spectra.clone().next(), spectra.last());
     let floors = (first.map_or(f64::NAN, |found| found.floor), last.map_or(f64::NAN, |found| found.floor));
     let masses =
         (first.map_or(f64::NAN, |found| found.mass.mean), last.map_or(f64::NAN, |found| found.mass.mean));

@@ -18,7 +18,8 @@ pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
     let double = [("f64", DirectionKind::Random)];
     Ok(vec![
         ("demo", errors(&study.demo, &[&demo[..], &half, &double].concat())?),
-        ("smollm2", errors(&study.smollm2, &[demo, half].concat())?),
+        ("smollm2", errors(&study.smollm2, &demo)?),
+        ("smollm2-bf16", errors(&study.smollm2_bf16, &half)?),
     ])
 }
 

@@ -4,7 +4,7 @@ use super::record::{Deflated, Deflation, InPrecision, Model, Study};
 use crate::output::Output;
 use crate::programs::{Programs, given};
 use crate::texts::{TEXTS, lines};
-use crate::{Error, Options, Result, sources};
+use crate::{Options, Result, sources};
 use hessian_probe::regimes::Regime;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use serde::Deserialize;
@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// Tokens of a sequence.
 const TOKENS: usize = 128;
+/// The same in bf16 compute, which is emulated on most CPUs: a gradient takes many times as long as in f32.
+const BF16_TOKENS: usize = 32;
 /// Sequences that the demo's model is probed on; SmolLM2 is on one.
 const SEQUENCES: usize = 8;
-/// Lanczos steps for each probe vector, and the outliers deflated.
+/// What is deflated, and Lanczos steps for each probe vector.
 struct Deflating {
     steps: usize,
     outliers: &'static [usize],
@@ -23,13 +25,10 @@ struct Deflating {
 const DEMO_DEFLATED: Deflating = Deflating { steps: 40, outliers: &[0, 8, 32] };
 /// A Krylov vector and an outlier take 0.54 GB each: more of them would not fit into 24 GB.
 const SMOLLM2_DEFLATED: Deflating = Deflating { steps: 16, outliers: &[0, 8] };
-const DEMO: [&str; 4] = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
-/// Exact products need the memory, and the vectors of the f64 reference may have less.
-const SMOLLM2: [&str; 8] =
-    ["--precisions", "f32,bf16-compute", "--points", "1", "--reference", "exact", "--basis", "f32"];
+const CENTRAL: [&str; 2] = ["--difference", "central"];
 /// The paper's step for f32 and the one that is right for a random vector: neither is right for both kinds.
 const FIXED: [&str; 4] = ["--fixed-step", "1e-3", "--fixed-step", "1e-1"];
-const FORMULAS: [&str; 4] = ["--difference", "central", "--difference", "forward"];
+const FORWARD: [&str; 2] = ["--difference", "forward"];
 /// Trains and does not look.
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/regimes/probe.toml");
 
@@ -46,19 +45,29 @@ struct Calibration {
 /// # Errors
 /// Where a program fails.
 pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
-    let measured = |name, trained: &Saved, calibration: &[&str], deflation: &Deflating| {
-        let found = trained.calibrate(calibration, programs, output)?;
-        Ok::<_, Error>(Model {
-            name,
-            parameters: found.parameters,
-            tokens: found.tokens,
-            precisions: found.precisions.iter().map(InPrecision::from).collect(),
-            deflation: trained.deflate(deflation, options, programs, output)?,
-        })
+    let demo = demo(options, programs, output)?;
+    let smollm2 = |name, tokens| -> Result<Saved> {
+        let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, tokens, &output.path(""))?;
+        Ok(Saved { name, model: options.gguf.clone(), data })
     };
+    let (single, half) = (smollm2("smollm2", TOKENS)?, smollm2("smollm2-bf16", BF16_TOKENS)?);
+
+    let all = [&CENTRAL[..], &FORWARD, &FIXED].concat();
+    let demos = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
+    // Exact products need the memory, and the vectors of the f64 reference may have less.
+    let exact = ["--points", "1", "--reference", "exact", "--basis", "f32", "--precisions"];
+    let in_f32 = [&exact[..], &["f32"], &all].concat();
+    let in_bf16 = [&exact[..], &["bf16-compute"], &CENTRAL].concat();
     Ok(Study {
-        demo: measured("the demo's model".into(), &demo(options, programs, output)?, &DEMO, &DEMO_DEFLATED)?,
-        smollm2: measured("SmolLM2-135M".into(), &smollm2(options, output)?, &SMOLLM2, &SMOLLM2_DEFLATED)?,
+        demo: Model {
+            deflation: Some(demo.deflate(&DEMO_DEFLATED, options, programs, output)?),
+            ..demo.calibrate("the demo's model", &[&demos[..], &all].concat(), programs, output)?
+        },
+        smollm2: Model {
+            deflation: Some(single.deflate(&SMOLLM2_DEFLATED, options, programs, output)?),
+            ..single.calibrate("SmolLM2-135M", &in_f32, programs, output)?
+        },
+        smollm2_bf16: half.calibrate("SmolLM2-135M in bf16 compute", &in_bf16, programs, output)?,
     })
 }
 
@@ -91,19 +100,20 @@ fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Saved
     Ok(Saved { name: "demo", model, data })
 }
 
-/// SmolLM2-135M and the first text.
-fn smollm2(options: &Options, output: &Output) -> Result<Saved> {
-    let data = TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?;
-    Ok(Saved { name: "smollm2", model: options.gguf.clone(), data })
-}
-
 impl Saved {
-    fn calibrate(&self, more: &[&str], programs: &Programs, output: &Output) -> Result<Calibration> {
+    fn calibrate(&self, name: &str, more: &[&str], programs: &Programs, output: &Output) -> Result<Model> {
         let mut arguments = given(&self.model, &self.data);
-        arguments.extend(more.iter().chain(&FORMULAS).chain(&FIXED).map(Into::into));
+        arguments.extend(more.iter().map(Into::into));
         let file = |extension: &str| output.path(format!("{}-calibration.{extension}", self.name));
-        arguments.extend(["--plot".into(), file("png").into()]);
-        programs.report("calibrate", &file("json"), &arguments)
+        arguments.extend(["--plot".into(), file("png").into(), "--verbose".into()]);
+        let found: Calibration = programs.report("calibrate", &file("json"), &arguments)?;
+        Ok(Model {
+            name: name.into(),
+            parameters: found.parameters,
+            tokens: found.tokens,
+            precisions: found.precisions.iter().map(InPrecision::from).collect(),
+            deflation: None,
+        })
     }
 
     fn deflate(

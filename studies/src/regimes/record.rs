@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Study {
     /// The demo's model after its training.
     pub demo: Model,
-    /// SmolLM2-135M.
+    /// SmolLM2-135M in f32.
     pub smollm2: Model,
+    /// The same in bf16 compute, on fewer tokens.
+    pub smollm2_bf16: Model,
 }
 
 /// A model in several precisions.
@@ -26,8 +28,8 @@ pub struct Model {
     pub tokens: u64,
     /// One for each precision.
     pub precisions: Vec<InPrecision>,
-    /// Spectra with outliers deflated.
-    pub deflation: Deflation,
+    /// Spectra with outliers deflated, where they were measured.
+    pub deflation: Option<Deflation>,
 }
 
 /// What was measured in one precision.

@@ -15,7 +15,7 @@ const DIRECTIONS: [(DirectionKind, &str); 3] = [
 
 /// The page's sections.
 pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
-    let Study { demo, smollm2 } = study;
+    let Study { demo, smollm2, smollm2_bf16 } = study;
     let section = |name, markdown| Section { name, markdown };
     vec![
         section("claims", claim::list(claims)),
@@ -29,6 +29,10 @@ pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
         section("SmolLM2: choices", choices(smollm2)),
         section("SmolLM2: runs", runs(smollm2)),
         section("SmolLM2: deflation", deflation(smollm2)),
+        section("bf16: settings", settings(smollm2_bf16)),
+        section("bf16: sweeps", sweeps(smollm2_bf16)),
+        section("bf16: choices", choices(smollm2_bf16)),
+        section("bf16: runs", runs(smollm2_bf16)),
     ]
 }
 
@@ -151,11 +155,12 @@ fn compared(value: &Compared) -> String {
 }
 
 fn deflation(model: &Model) -> String {
+    let Some(deflation) = &model.deflation else { return String::new() };
     let mut table = format!(
         "{} Lanczos steps for each probe vector, and for the run that finds the outliers:\n\n| `deflate` | deflated | floor | mass below it | λ_max | gradients |\n|---|---|---|---|---|---|\n",
-        model.deflation.steps
+        deflation.steps
     );
-    for found in &model.deflation.spectra {
+    for found in &deflation.spectra {
         table += &row(&[
             found.deflate.to_string(),
             found.deflated.to_string(),
