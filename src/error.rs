@@ -154,6 +154,19 @@ pub enum Error {
         source: crate::checkpoint::SidecarError,
     },
 
+    /// What was asked for cannot be measured yet: the optimizer has no second moments before its first step.
+    #[error("not yet: {0}")]
+    NotYet(String),
+
+    /// What the host lends of its optimizer does not fit its shards, or differs between ranks.
+    #[error("rank {rank}: the host's optimizer cannot be used: {reason}")]
+    Optimizer {
+        /// The rank that noticed.
+        rank: usize,
+        /// What does not fit.
+        reason: String,
+    },
+
     /// A probe would cost more than it may.
     #[error("over the budget: {0}")]
     OverBudget(String),
@@ -186,6 +199,15 @@ impl Error {
         match self {
             Self::Interrupted { .. } => true,
             Self::AtStep { source, .. } | Self::InFile { source, .. } => source.is_interruption(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is one of a probe that kept away as it should: over its budget, or before there is anything to see.
+    pub(crate) fn is_expected(&self) -> bool {
+        match self {
+            Self::OverBudget(_) | Self::NotYet(_) => true,
+            Self::AtStep { source, .. } => source.is_expected(),
             _ => false,
         }
     }

@@ -1,6 +1,7 @@
 //! What a training loop lends to a probe.
 
 use crate::group::{HostError, ProcessGroup};
+use crate::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -64,6 +65,16 @@ pub struct Gradient {
     /// of tensors with the same number of elements. May alias the loop's own buffers; is read before
     /// the next call of [`Host::gradient`].
     pub tensors: Vec<Tensor>,
+}
+
+/// A step of the loop's optimizer.
+#[derive(Debug)]
+pub struct Update {
+    /// u, the change of θ, aligned with [`Host::shards`]: as many tensors with as many entries.
+    pub tensors: Vec<Tensor>,
+    /// Whether it is the update that comes next: between the backward pass and the optimizer's step. Otherwise the last
+    /// one.
+    pub coming: bool,
 }
 
 /// Where the training stands, as far as the loop can tell.
@@ -162,6 +173,27 @@ pub trait Host {
     /// How many targets (tokens, examples) of all ranks the probe loss is a mean over.
     fn probe_tokens(&self) -> Option<u64> {
         None
+    }
+
+    /// The loop's optimizer: rule, settings and second moments, as aliases. `None`, the default, where the loop does not
+    /// tell: then nothing is said about its stability. The same on all ranks but for the tensors. Asked for once a
+    /// probe, at its start; nothing of it is written.
+    ///
+    /// # Errors
+    /// Where the moments cannot be lent.
+    fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(None)
+    }
+
+    /// The coming update, where the loop knows it (between the backward pass and the optimizer's step), or else the last
+    /// one; `None`, the default, where it does not tell, or there was none. Leaves everything as it is: no state of the
+    /// optimizer changes. May communicate: asked for on all ranks together, before parameters are perturbed, and only
+    /// for what the configuration or the user wants of it.
+    ///
+    /// # Errors
+    /// Where it cannot be computed.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        Ok(None)
     }
 
     /// Where the training stands.

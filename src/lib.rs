@@ -96,6 +96,8 @@
 //! | [`config`], [`schedule`], [`budget`] | what a user can set |
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
 //! | [`blocks`] | how much of the Hessian is block-diagonal |
+//! | [`optimizer`] | curvature as the loop's optimizer sees it, and the largest that it bears |
+//! | [`directions`] | curvature along the gradient, the update, a vector of the user's |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
 //! | [`regimes`] | where products are to be trusted: sweeps of steps in several precisions against a reference |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
@@ -112,6 +114,7 @@ pub mod budget;
 pub mod callback;
 pub mod checkpoint;
 pub mod config;
+pub mod directions;
 mod error;
 pub mod group;
 mod hash;
@@ -121,6 +124,7 @@ pub mod krylov;
 pub mod log;
 mod memory;
 pub mod operator;
+pub mod optimizer;
 mod probe;
 mod progress;
 pub mod regimes;
@@ -134,8 +138,9 @@ pub use callback::{Callback, Control};
 pub use config::{OnError, ProbeConfig};
 pub use error::{Error, Result};
 pub use group::{HostError, ProcessGroup, ReduceOp, SingleProcess};
-pub use host::{Gradient, Host, Precision, Progress, RandomState, Shard};
+pub use host::{Gradient, Host, Precision, Progress, RandomState, Shard, Update};
 pub use interrupt::Interrupter;
+pub use optimizer::{Optimizer, OptimizerKind};
 pub use probe::HessianProbe;
 pub use progress::{BlocksProgress, ProbeProgress};
 pub use spectrum::Snapshot;

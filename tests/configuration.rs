@@ -7,8 +7,8 @@ mod closure_host;
 mod models;
 
 use closure_host::ClosureHost;
-use hessian_probe::{Callback, Error, HessianProbe, ProbeConfig};
-use tch::Kind;
+use hessian_probe::{Callback, Control, Error, HessianProbe, Optimizer, OptimizerKind, ProbeConfig};
+use tch::{Kind, Tensor};
 
 const SILENT: &str = "\n[log]\njsonl = false\ntensorboard = false";
 
@@ -25,6 +25,10 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[hvp]\nstep_size = { relative = nan }", "hvp.step_size", "positive"),
         ("[hvp]\nmax_relative_error = 1.5", "hvp.max_relative_error", "between 0 and 1"),
         ("[hvp]\nrecalibrate_every = 0", "hvp.recalibrate_every", "at least 1"),
+        ("[slq]\noperator = \"fisher\"", "fisher", "unknown variant"),
+        ("[slq]\noperator = \"preconditioned\"\ndeflate = 2", "slq.deflate", "on the Hessian"),
+        ("[slq]\noperator = \"preconditioned\"\n[resume]\nevery = 2", "resume.every", "on the Hessian"),
+        ("[directions]\nhessian = true", "hessian", "unknown field"),
         ("[budget]\nmax_overhead = -0.1", "budget.max_overhead", "positive"),
         ("[budget]\nmax_memory = \"lots\"", "lots", "number of bytes"),
         ("[resume]\nevery = 0", "resume.every", "at least 1"),
@@ -83,6 +87,8 @@ fn a_configuration_reads_back_from_its_own_toml() {
         "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nat = [3, \"1e6tok\"]\nat_end = true\n\
          [slq]\nreorthogonalize = { window = 4 }\ndistribution = \"gaussian\"\ndtype = \"f64\"\n\
          [hvp]\ndifference = \"forward\"\nstep_size = { relative = 1e-6 }\n[log]\ndir = \"x\"\nqueue = 3",
+        "[directions]\nupdate = true\n[track]\nevery = 3",
+        "[slq]\noperator = \"both\"\nbasis = { dtype = \"bf16\" }",
         "[blocks]\nby = \"kind\"\nmethod = \"stochastic\"\nmax_hvps = 40\nevery = 3",
         "[blocks]\nvectors = 2\n[[blocks.patterns]]\nname = \"a\"\npatterns = [\"*.q\", \"*.k\"]\n\
          [[blocks.patterns]]\nname = \"b\"\npatterns = [\"*\"]\n[budget]\nmax_overhead = 0.5",
@@ -117,6 +123,94 @@ fn what_depends_on_the_model_is_checked_before_the_first_step_and_computes_nothi
     let (result, _) = begin(&format!("[schedule]\nevery = \"0.1dur\"{SILENT}"));
     let error = result.unwrap_err().to_string();
     assert!(error.contains("schedule.every") && error.contains("length of the training"), "{error}");
+}
+
+const ADAM: OptimizerKind = OptimizerKind::Adam { betas: (0.9, 0.999), eps: 1e-8 };
+
+/// A host whose optimizer has taken so many steps, and lends second moments of so many of its four tensors.
+fn with_optimizer(kind: OptimizerKind, steps: u64, lent: usize) -> ClosureHost {
+    let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
+    let moments: Vec<Tensor> = host.parameters[..lent].iter().map(|p| p.detach().square()).collect();
+    host.optimizer = Some(Box::new(move || Optimizer {
+        kind,
+        learning_rate: 1e-3,
+        weight_decay: Vec::new(),
+        steps,
+        second_moments: moments.iter().map(Tensor::shallow_clone).collect(),
+    }));
+    host
+}
+
+#[test]
+fn a_preconditioned_spectrum_that_a_host_can_never_give_is_refused_with_the_reason() {
+    let sgd = OptimizerKind::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false };
+    let none = || ClosureHost::new(models::mlp(1), Kind::Double);
+    for operator in ["preconditioned", "both"] {
+        for (mut host, reason) in [
+            (none(), "lends no optimizer"),
+            (with_optimizer(sgd, 5, 0), "sgd"),
+            (with_optimizer(ADAM, 5, 0), "no second moments after 5 steps"),
+            (with_optimizer(ADAM, 5, 3), "second moments of 3 shards, of 4"),
+            (
+                with_optimizer(OptimizerKind::AdamW { betas: (0.9, 1.5), eps: 1e-8 }, 5, 4),
+                "settings are impossible",
+            ),
+        ] {
+            let toml = format!("[slq]\noperator = \"{operator}\"{SILENT}");
+            let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+            let error = probe.on_train_begin(&mut host).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+            assert_eq!(host.calls, 0);
+        }
+    }
+}
+
+/// Before the first step there is nothing to measure: what else was asked for is, and training is not stopped.
+#[test]
+fn what_has_no_second_moments_yet_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    for (operator, lent) in [("preconditioned", 4), ("preconditioned", 0), ("both", 4)] {
+        let dir = directory.path().join(format!("{operator}-{lent}"));
+        let toml = format!(
+            "on_error = \"stop\"\n[schedule]\nevery = 1\n[slq]\nsteps = 4\noperator = \"{operator}\"\n[log]\ndir = {:?}",
+            dir.to_str().unwrap()
+        );
+        let mut host = with_optimizer(ADAM, 0, lent);
+        let before = host.flat();
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        probe.on_train_begin(&mut host).unwrap();
+        assert_eq!(probe.on_step_end(0, &mut host).unwrap(), Control::Continue);
+        let mut later = with_optimizer(ADAM, 1, 4);
+        assert_eq!(host.flat(), before);
+        if operator == "both" {
+            let found = probe.latest().unwrap();
+            assert!(found.preconditioned.is_none() && found.operator.is_hessian());
+        } else {
+            assert!(probe.latest().is_none());
+            assert_eq!(host.calls, 0);
+        }
+        probe.on_step_end(1, &mut later).unwrap();
+        assert!(probe.latest().unwrap().preconditioned.is_some());
+        probe.on_train_end(&mut later).unwrap();
+        let log = std::fs::read_to_string(dir.join("snapshots.jsonl")).unwrap();
+        assert_eq!(log.contains("no second moments yet"), operator == "preconditioned", "{log}");
+    }
+}
+
+#[test]
+fn second_moments_that_are_all_0_or_not_finite_are_no_spectrum() {
+    for (value, reason) in [(0.0, "every second moment is 0"), (f64::NAN, "second moment is not finite")] {
+        let mut host = with_optimizer(ADAM, 3, 4);
+        for moment in host.optimizer.as_ref().unwrap()().second_moments {
+            let _ = moment.shallow_clone().fill_(value);
+        }
+        let toml = format!("[slq]\nsteps = 4\noperator = \"preconditioned\"{SILENT}");
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        let before = host.flat();
+        let error = probe.probe(3, &mut host).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(host.flat(), before);
+    }
 }
 
 #[test]

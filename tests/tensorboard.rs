@@ -58,7 +58,7 @@ fn snapshot(step: u64) -> Record {
 }
 
 fn with_blocks(step: u64) -> Record {
-    let mut snapshot = support::snapshot(step, PARAMETERS, 3);
+    let mut snapshot = support::with_optimizer(support::snapshot(step, PARAMETERS, 3));
     snapshot.block_diagonal = Some(support::block_diagonal());
     Record::Snapshot(Box::new(snapshot))
 }
@@ -146,6 +146,28 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/basis_bytes", s.cost.basis_bytes as f64);
     put("probe/vector_bytes", s.cost.vector_bytes as f64);
     put("probe/peak_memory_bytes", s.cost.peak_memory_bytes.unwrap() as f64);
+    if let Some(seen) = &s.preconditioned {
+        for (name, e) in [("lambda_max", seen.lambda_max), ("lambda_min", seen.lambda_min)] {
+            put(&format!("preconditioned/{name}"), e.value);
+            put(&format!("preconditioned_error/{name}"), e.residual);
+            put(&format!("preconditioned_band/{name}/lower"), e.value - e.residual);
+            put(&format!("preconditioned_band/{name}/upper"), e.value + e.residual);
+        }
+        put("preconditioned/moved", seen.moved as f64);
+        put("stability/margin", seen.stability.margin.unwrap());
+        put("stability/threshold", seen.stability.threshold.unwrap());
+        put("stability/learning_rate", seen.stability.learning_rate);
+    }
+    if let Some(directions) = &s.directions {
+        let (gradient, update) = (directions.gradient.unwrap(), directions.update.unwrap());
+        put("directions/gradient/curvature", gradient.curvature);
+        put("directions/gradient/error", gradient.error);
+        put("directions/update/curvature", update.along.curvature);
+        put("directions/update/error", update.along.error);
+        put("directions/update/norm", update.along.norm);
+        put("directions/update/predicted_change", update.predicted_change);
+        put("directions/update/measured_change", update.measured_change);
+    }
     if let Some(blocks) = &s.block_diagonal {
         let gradient = blocks.gradient.unwrap();
         for (name, e) in [
@@ -407,17 +429,19 @@ fn tensorboard_draws_the_layout_and_shows_the_configuration() {
 }
 
 #[test]
-fn tensorboard_draws_the_charts_of_blocks_where_they_are_measured() {
+fn tensorboard_draws_the_charts_of_blocks_and_of_the_optimizer_where_they_are_measured() {
     let dir = tempfile::tempdir().unwrap();
-    let config = ProbeConfig::from_toml_str("[blocks]\nby = \"layer\"").unwrap().to_toml();
+    let config =
+        ProbeConfig::from_toml_str("[blocks]\nby = \"layer\"\n[slq]\noperator = \"both\"").unwrap().to_toml();
     let session = Record::Session(Session { start_step: 0, world_size: 2, parameters: PARAMETERS, config });
     write(dir.path(), &[session, with_blocks(0)]);
     let read = read_events(dir.path());
     let values = read["files"][0]["events"][2]["values"].as_array().unwrap();
     let layout = value(values, "custom_scalars__config__")["value"].as_array().unwrap();
     let titles: Vec<&str> = layout.iter().map(|category| category["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["Curvature", "Trust", "Cost", "Blocks"]);
-    assert_eq!(layout[3]["charts"].as_array().unwrap().len(), 9);
+    assert_eq!(titles, ["Curvature", "Trust", "Cost", "Stability", "Blocks"]);
+    assert_eq!(layout[3]["charts"].as_array().unwrap().len(), 5);
+    assert_eq!(layout[4]["charts"].as_array().unwrap().len(), 9);
     // Of a quantity of all blocks a chart draws those of each, and nothing else.
     let drawn = read["run"]["drawn"].as_object().unwrap();
     for what in ["share", "trace", "lambda_max", "lambda_min"] {

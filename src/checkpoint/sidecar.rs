@@ -168,6 +168,8 @@ mod tests {
                 age: 2,
                 deflated_curvature: vec![(1.0, 2.0)],
                 tracked_curvature: vec![(3.0, 1e-3)],
+                preconditioned_curvature: vec![(5.0, 2e-3)],
+                direction_curvature: vec![(6.0, 3e-3)],
                 curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
             },
             top_written_by: 2,

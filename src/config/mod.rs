@@ -5,6 +5,7 @@ mod slq;
 
 use crate::blocks::BlocksConfig;
 use crate::budget::BudgetConfig;
+use crate::directions::DirectionsConfig;
 use crate::error::{Error, Result};
 use crate::schedule::ScheduleConfig;
 use crate::tracking::TrackConfig;
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use hvp::{Difference, HvpConfig, StepSize};
-pub use slq::{BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, VectorKind};
+pub use slq::{
+    BasisConfig, BasisDevice, BasisKind, Distribution, Reorthogonalize, SlqConfig, SpectrumOf, VectorKind,
+};
 
 /// The configuration of a [`HessianProbe`](crate::HessianProbe). Every key has a default; an unknown
 /// key is an error that names it.
@@ -47,6 +50,9 @@ pub struct ProbeConfig {
     pub hvp: HvpConfig,
     /// The block-diagonal part of the Hessian; off by default.
     pub blocks: BlocksConfig,
+    /// Curvature along single directions; off by default.
+    #[serde(skip_serializing_if = "DirectionsConfig::is_off")]
+    pub directions: DirectionsConfig,
     /// The largest eigenvalue between full probes.
     pub track: TrackConfig,
     /// What a probe may cost.
@@ -157,6 +163,10 @@ impl ProbeConfig {
         }
         if self.resume.every.is_some() && self.slq.deflate > 0 {
             let reason = "a probe that deflates outliers cannot be resumed; leave out one of resume.every and slq.deflate";
+            return Err(Error::config("resume.every", reason));
+        }
+        if self.resume.every.is_some() && !self.slq.operator.includes_hessian() {
+            let reason = "saves runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
             return Err(Error::config("resume.every", reason));
         }
         self.log.validate()

@@ -20,6 +20,9 @@ pub struct SlqConfig {
     /// Find up to so many outliers by a run of their own (m more products a probe, and so many more vectors in
     /// memory) and take them out of all runs, which then resolve smaller eigenvalues. 0: not at all.
     pub deflate: usize,
+    /// Of which operator.
+    #[serde(skip_serializing_if = "SpectrumOf::is_hessian")]
+    pub operator: SpectrumOf,
     /// Where older Lanczos vectors are kept and in which type.
     pub basis: BasisConfig,
     /// The type of the Lanczos vectors: by default that of the parameters, f32 for narrower ones.
@@ -36,9 +39,38 @@ impl Default for SlqConfig {
             distribution: Distribution::Rademacher,
             seed: 0,
             deflate: 0,
+            operator: SpectrumOf::Hessian,
             basis: BasisConfig::default(),
             dtype: None,
         }
+    }
+}
+
+/// Of which operator the spectrum is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpectrumOf {
+    /// H, the Hessian of the probe loss.
+    #[default]
+    Hessian,
+    /// P^{-1/2} H P^{-1/2}, H as the loop's optimizer sees it: needs a host that lends
+    /// [second moments](crate::Host::optimizer).
+    Preconditioned,
+    /// Both, each with as many probe vectors and steps: twice the products.
+    Both,
+}
+
+impl SpectrumOf {
+    /// Whether it is H alone.
+    #[must_use]
+    pub fn is_hessian(&self) -> bool {
+        *self == Self::Hessian
+    }
+
+    /// Whether H is one of them.
+    #[must_use]
+    pub fn includes_hessian(self) -> bool {
+        self != Self::Preconditioned
     }
 }
 
@@ -137,6 +169,11 @@ impl SlqConfig {
         let stores_all = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
         if self.deflate > 0 && !stores_all {
             let reason = "needs all Lanczos vectors to make Ritz vectors of; with slq.reorthogonalize = \"full\" or \"partial\"";
+            return Err(Error::config("slq.deflate", reason));
+        }
+        if self.deflate > 0 && !self.operator.includes_hessian() {
+            let reason =
+                "takes outliers out of runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
             return Err(Error::config("slq.deflate", reason));
         }
         if let Reorthogonalize::Window(window) = self.reorthogonalize

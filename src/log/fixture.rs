@@ -2,6 +2,8 @@
 
 use super::record::{Record, Session, Skipped};
 use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use crate::directions::{Along, AlongUpdate, Directions};
+use crate::optimizer::{PreconditionedSpectrum, Stability};
 use crate::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -60,6 +62,10 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
         spectral_entropy: Some(estimate(3.0)),
         unresolved: Unresolved { floor: 1e-3, mass: estimate(0.75) },
         block_diagonal: None,
+        operator: crate::config::SpectrumOf::Hessian,
+        stability: None,
+        preconditioned: None,
+        directions: None,
         warnings: Vec::new(),
         probes: vec![probe(0), probe(1)],
         hvp: HvpReport {
@@ -90,6 +96,30 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             peak_memory_bytes: Some(1_500_000_000),
         },
     }
+}
+
+/// The same with an adaptive optimizer.
+pub(super) fn snapshot_with_optimizer(step: u64) -> Snapshot {
+    let extreme = |value: f64| Extreme { value, residual: 0.5, lanczos_residual: 0.25, hvp_error: 0.25 };
+    let preconditioned = PreconditionedSpectrum {
+        lambda_max: extreme(950.0),
+        lambda_min: extreme(-20.0),
+        moved: 999_000,
+        stability: Stability {
+            optimizer: "adamw".into(),
+            learning_rate: 2e-2,
+            steps: 400,
+            threshold: Some(1900.0),
+            margin: Some(0.5),
+        },
+        probes: Vec::new(),
+        products: HvpReport::default(),
+    };
+    let along = Along { norm: 0.5, slope: -0.25, curvature: 4.0, error: 0.125, product_norm: 5.0 };
+    let update =
+        AlongUpdate { coming: false, along, predicted_change: 0.375, measured_change: 0.5, realised: 1.0 };
+    let directions = Some(Directions { gradient: Some(along), update: Some(update) });
+    Snapshot { preconditioned: Some(preconditioned), directions, ..snapshot(step) }
 }
 
 /// The same with two blocks.

@@ -128,6 +128,19 @@ mod tests {
         assert_eq!(text, "{\"record\":\"skipped\",\"step\":3,\"reason\":\"a\\nb\"}\n");
     }
 
+    /// What came later is left out where it is not asked for: lines of earlier versions are such lines.
+    #[test]
+    fn a_snapshot_of_the_hessian_alone_is_the_line_that_it_was() {
+        let line = serde_json::to_value(fixture::snapshot_record(1)).unwrap();
+        for later in ["operator", "stability", "preconditioned", "directions"] {
+            assert!(line.get(later).is_none(), "{later}");
+        }
+        assert_eq!(serde_json::from_value::<Record>(line).unwrap(), fixture::snapshot_record(1));
+        let seen = Record::Snapshot(Box::new(fixture::snapshot_with_optimizer(1)));
+        let line = serde_json::to_string(&seen).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), seen);
+    }
+
     #[test]
     fn a_line_torn_at_any_byte_costs_only_itself() {
         let dir = tempfile::tempdir().unwrap();

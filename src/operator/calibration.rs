@@ -59,6 +59,12 @@ pub struct Calibration {
     pub deflated_curvature: Vec<(f64, f64)>,
     /// The same for the short runs that track the largest eigenvalue.
     pub tracked_curvature: Vec<(f64, f64)>,
+    /// The same for runs on the preconditioned operator.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preconditioned_curvature: Vec<(f64, f64)>,
+    /// The same for single directions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub direction_curvature: Vec<(f64, f64)>,
 }
 
 /// What probes hand on to later ones.

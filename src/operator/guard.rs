@@ -137,6 +137,25 @@ impl<'h> Guard<'h> {
         Ok((gradient.loss, gradient.tensors))
     }
 
+    /// The loss at the parameters' present values, with the random state of the loan's start.
+    pub(crate) fn loss(&mut self, during: &'static str) -> Result<f64> {
+        let (host, random) = (&mut *self.host, self.random.as_ref());
+        let started = Instant::now();
+        let loss = called(self.rank, during, || {
+            if let Some(state) = random {
+                host.set_random_state(state)?;
+            }
+            host.loss()
+        });
+        self.gradient_time += started.elapsed();
+        let loss = loss?;
+        if loss.is_finite() {
+            Ok(loss)
+        } else {
+            Err(Error::NonFinite { rank: self.rank, what: "the loss", during })
+        }
+    }
+
     /// Hv at the parameters' present values, as the host computes it.
     pub(crate) fn exact_hvp(&mut self, v: &[Tensor], during: &'static str) -> Result<Vec<Tensor>> {
         let (host, random) = (&mut *self.host, self.random.as_ref());

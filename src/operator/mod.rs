@@ -8,6 +8,7 @@
 //! - `at_step`: products with a formula and a step that are given;
 //! - `choice`: scheme and step of a product, and whether to try again;
 //! - `calibration`: what is measured now and then: the noise of one gradient, asymmetry;
+//! - `preconditioned`: P^{-1/2} H P^{-1/2} from those products;
 //! - [`ecnoise`]: the noise of a function from differences of its values;
 //! - [`finite_difference`]: the operator that Lanczos is given.
 
@@ -18,7 +19,9 @@ mod difference;
 pub mod ecnoise;
 pub mod finite_difference;
 mod guard;
+mod loss;
 mod measure;
+mod preconditioned;
 pub mod scheme;
 pub mod step;
 
@@ -26,4 +29,5 @@ pub use calibration::Calibration;
 pub(crate) use calibration::Learned;
 pub use finite_difference::{FiniteDifference, Start};
 pub(crate) use guard::loan_bytes;
+pub use preconditioned::Preconditioned;
 pub use scheme::Scheme;

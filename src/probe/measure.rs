@@ -1,6 +1,7 @@
 //! One measurement on the host's loan: all ranks agree, then measure.
 
 use super::{AGREEING, HessianProbe};
+use crate::directions::{self, Along, AlongUpdate};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::Record;
@@ -9,6 +10,7 @@ use crate::sharded::ranks::Ranks;
 use crate::slq;
 use crate::spectrum::Snapshot;
 use crate::tracking::{self, Tracked};
+use tch::Tensor;
 
 impl HessianProbe {
     /// Measures the largest eigenvalue now, by a few products from the last top vector, and logs it. Collective.
@@ -33,6 +35,33 @@ impl HessianProbe {
             tracked.seconds
         );
         Ok(tracked)
+    }
+
+    /// Measures the curvature along `direction` now: one tensor for each of the host's shards, this rank's slice of it.
+    /// `None` for a direction of 0. Nothing is logged. Collective.
+    ///
+    /// # Errors
+    /// When the direction does not fit the shards, or the product fails, on any rank; parameters are restored.
+    pub fn along(&mut self, step: u64, host: &mut dyn Host, direction: &[Tensor]) -> Result<Option<Along>> {
+        self.make_ready(host)?;
+        self.agreed(step, host, |probe, layout, host| {
+            let Self { config, learned, interrupter, .. } = probe;
+            directions::along(host, layout, config, &mut learned.calibration, interrupter, direction)
+        })
+    }
+
+    /// Measures the curvature along the update that the host lends, and what the loss does along it: in
+    /// [`on_before_optimizer_step`](crate::Callback::on_before_optimizer_step) the coming one, elsewhere the last. `None`
+    /// where it lends none. Nothing is logged. Collective.
+    ///
+    /// # Errors
+    /// When the host or a product fails, on any rank; parameters are restored.
+    pub fn along_update(&mut self, step: u64, host: &mut dyn Host) -> Result<Option<AlongUpdate>> {
+        self.make_ready(host)?;
+        self.agreed(step, host, |probe, layout, host| {
+            let Self { config, learned, interrupter, .. } = probe;
+            directions::along_update(host, layout, config, &mut learned.calibration, interrupter)
+        })
     }
 
     pub(super) fn measure(&mut self, step: u64, host: &mut dyn Host) -> Result<Snapshot> {

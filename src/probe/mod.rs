@@ -3,6 +3,7 @@
 mod budget;
 mod callback;
 mod measure;
+mod optimizer;
 mod state;
 
 use crate::blocks::Partition;
@@ -155,6 +156,9 @@ impl HessianProbe {
             Ok(())
         };
         ranks.agree(host, BEGINNING, offered)?;
+        if !self.config.slq.operator.is_hessian() {
+            ranks.agree(host, BEGINNING, optimizer::check(host))?;
+        }
         let layout = Layout::new(host, self.config.slq.dtype)?;
         if self.config.slq.steps as u64 > layout.parameters() {
             let reason = format!(
@@ -206,9 +210,7 @@ impl HessianProbe {
             ::log::info!(target: "hessian_probe", "{error}");
             return Ok(Control::RequestStop);
         }
-        let expected =
-            matches!(&error, Error::AtStep { source, .. } if matches!(**source, Error::OverBudget(_)));
-        if error.is_communication() || (self.config.on_error == OnError::Stop && !expected) {
+        if error.is_communication() || (self.config.on_error == OnError::Stop && !error.is_expected()) {
             return Err(error);
         }
         ::log::warn!(target: "hessian_probe", "skipped: {error}");
@@ -232,8 +234,11 @@ fn summary(snapshot: &Snapshot) -> String {
         Some(error) => format!("{:.4e} ± {error:.1e}", estimate.mean),
         None => format!("{:.4e}", estimate.mean),
     };
+    let preconditioned = snapshot.preconditioned.as_ref().map(|seen| &seen.stability);
+    let margin = preconditioned.or(snapshot.stability.as_ref()).and_then(|stability| stability.margin);
+    let margin = margin.map_or_else(String::new, |margin| format!(", margin {margin:.3}"));
     format!(
-        "step {}: loss {:.4}, λ_max {:.4e} ± {:.1e}, λ_min {:.4e} ± {:.1e}, trace {}, {} gradients in {:.2} s",
+        "step {}: loss {:.4}, λ_max {:.4e} ± {:.1e}, λ_min {:.4e} ± {:.1e}, trace {}{margin}, {} gradients in {:.2} s",
         snapshot.step,
         snapshot.loss,
         snapshot.lambda_max.value,

@@ -1,16 +1,19 @@
 //! One probe: stochastic Lanczos quadrature of the host's loss, from the loan of θ to the snapshot.
 
 mod deflation;
+mod preconditioned;
 mod report;
 mod resume;
+mod start;
 
 use crate::blocks::{self, Partition};
-use crate::config::{BasisConfig, Distribution, ProbeConfig, Reorthogonalize, SlqConfig};
+use crate::config::{BasisConfig, ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
+use crate::directions;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::basis::stored_kind;
-use crate::krylov::lanczos::{Operator, orthogonality_defect};
+use crate::krylov::lanczos::{Operator, agree, orthogonality_defect};
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::memory;
@@ -18,19 +21,19 @@ use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::{Calibration, Learned, Start, loan_bytes};
 use crate::progress::Observer;
 use crate::sharded::layout::Layout;
-use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
-use crate::sharded::sums;
-use crate::sharded::vector::{ShardedVector, copied, number};
+use crate::sharded::vector::copied;
 use crate::spectrum::{
     Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
 };
 use deflation::Deflation;
+use preconditioned::Lent;
 use report::cost;
 pub(crate) use report::report;
 use resume::Resume;
+use start::{Storage, begin, draw, torch};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 const STARTING: &str = "drawing a probe vector";
 const COUNTING: &str = "adding up what a probe cost";
@@ -58,6 +61,8 @@ pub(crate) fn snapshot(
     let mut ranks = Ranks::new(host);
     let tokens = host.probe_tokens();
     let slq = &config.slq;
+    let lent = Lent::of(host, slq.operator, &mut ranks, step)?;
+    let update = directions::Lent::of(host, config.directions.update, &mut ranks)?;
     let storage = Storage::new(layout, slq).map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
     let mut resume = Resume::new(host, layout, config, step, &mut ranks, &mut basis)?;
@@ -91,7 +96,9 @@ pub(crate) fn snapshot(
         deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
         operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
     }
-    for index in probes.len() as u64..slq.probes as u64 {
+    let planned = if slq.operator.includes_hessian() { slq.probes } else { 0 };
+    let runs = planned + lent.runs(slq);
+    for index in probes.len() as u64..planned as u64 {
         let mut state = match begun.take() {
             Some(state) => state,
             None => {
@@ -102,7 +109,7 @@ pub(crate) fn snapshot(
                 LanczosState::default()
             }
         };
-        let run = (index as usize, slq.probes);
+        let run = (index as usize, runs);
         while match &mut deflation {
             Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
             None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
@@ -129,11 +136,23 @@ pub(crate) fn snapshot(
     }
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
-    let (products, redone) = (std::mem::take(&mut operator.products), operator.redone);
+    let (mut products, mut redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
     if slq.deflate > 0 {
         operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
     }
+    let told = (planned, runs);
+    let preconditioned = lent.measure(&mut operator, slq, &mut basis, w, told, observer)?;
+    let directions = match config.directions.is_on() {
+        true => {
+            basis.clear();
+            let v = basis.next_row();
+            let v = agree(&mut operator, STARTING, v)?;
+            Some(directions::on_loan(&mut operator, config.directions, &update, &v, w)?)
+        }
+        false => None,
+    };
+    drop(update);
     let mut basis_bytes = basis.bytes() + deflation.as_ref().map_or(0, Deflation::bytes);
     let mut block_diagonal = None;
     if let Some(partition) = partition {
@@ -145,8 +164,16 @@ pub(crate) fn snapshot(
     let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
     spent.gradients += gradients_before;
+    let more = u64::from(preconditioned.is_some()) + u64::from(config.directions.update);
+    spent.vector_bytes += more * layout.vector_bytes();
     let peak_memory_bytes = peak_memory(host, &mut ranks)?;
-    let statistics = Statistics::new(&probes, layout.parameters()).ok_or(Error::NonFinite {
+    let mut order = layout.parameters();
+    if let (Some(found), false) = (&preconditioned, slq.operator.includes_hessian()) {
+        // The snapshot's own spectrum is that of the preconditioned operator.
+        (products, redone) = (found.products.clone(), found.redone);
+        (probes, order) = (found.probes.clone(), found.moved);
+    }
+    let statistics = Statistics::new(&probes, order).ok_or(Error::NonFinite {
         rank: ranks.rank(),
         what: "the spectrum",
         during: "its statistics",
@@ -155,7 +182,16 @@ pub(crate) fn snapshot(
     let seconds = started.elapsed().as_secs_f64();
     let cost =
         Cost { calibration_gradients, basis_bytes, peak_memory_bytes, ..cost(&spent, &ranks, seconds) };
-    let warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
+    let noise = spent.noise;
+    let stability = lent.stability(statistics.lambda_max);
+    let preconditioned = preconditioned.and_then(|found| {
+        lent.record(found, slq.operator, |products, redone| report(products, redone, noise, calibration))
+    });
+    let mut warnings = regime::warnings(&statistics, &probes, &hvp, gradient_norm);
+    // Of the snapshot's own spectrum that is said already.
+    if let Some(seen) = preconditioned.as_ref().filter(|_| slq.operator.includes_hessian()) {
+        warnings.extend(regime::doubtful("preconditioned λ_max, and so the margin,", seen.lambda_max));
+    }
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
@@ -179,6 +215,10 @@ pub(crate) fn snapshot(
         spectral_entropy: statistics.spectral_entropy,
         unresolved: statistics.unresolved,
         block_diagonal,
+        operator: if slq.operator.includes_hessian() { SpectrumOf::Hessian } else { slq.operator },
+        stability,
+        preconditioned,
+        directions,
         warnings,
         probes,
         hvp,
@@ -215,7 +255,8 @@ fn keep_top(
     Ok(())
 }
 
-/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work and the basis, or in
+/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work (one more for the
+/// preconditioned operator, and one for an update that is lent) and the basis, or in
 /// its place what the blocks of `partition` take.
 pub(crate) fn bytes(
     host: &dyn Host,
@@ -230,63 +271,10 @@ pub(crate) fn bytes(
     let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
     let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
+    let more = u64::from(!slq.operator.is_hessian()) + u64::from(config.directions.update);
     loan_bytes(host, config.hvp.precision)
-        + (2 + recent) * layout.vector_bytes()
+        + (2 + recent + more) * layout.vector_bytes()
         + (basis + deflation::bytes(layout, slq)).max(blocks)
-}
-
-/// The basis, and the one vector besides it.
-struct Storage {
-    basis: Basis,
-    w: Tensor,
-}
-
-impl Storage {
-    fn new(layout: &Layout, slq: &SlqConfig) -> Result<Self, TchError> {
-        let basis = Basis::stored_as(layout, slq.reorthogonalize, slq.steps, slq.basis)?;
-        Ok(Self { basis, w: ShardedVector::zeros(layout)?.into_tensor() })
-    }
-}
-
-fn torch(ranks: &Ranks, source: TchError) -> Error {
-    Error::Torch { rank: ranks.rank(), during: STARTING, source }
-}
-
-/// Puts probe vector `index`, divided by √n, into an empty basis.
-fn draw(layout: &Layout, slq: &SlqConfig, index: u64, basis: &mut Basis) -> Result<(), TchError> {
-    basis.clear();
-    let row = basis.next_row()?;
-    RandomProbe::new(slq.seed, index, slq.distribution).write_scaled(layout, &row)?;
-    basis.commit()
-}
-
-/// Makes unit probe vector `index` the basis' only vector.
-fn begin(
-    operator: &mut FiniteDifference<'_, '_>,
-    slq: &SlqConfig,
-    index: u64,
-    basis: &mut Basis,
-) -> Result<()> {
-    let drawn = draw(operator.layout(), slq, index, basis);
-    operator.defer(STARTING, drawn);
-    normalise(operator, slq.distribution, basis)
-}
-
-/// Makes the first basis vector a unit vector. Signs have norm √n as they are.
-fn normalise(operator: &mut dyn Operator, distribution: Distribution, basis: &Basis) -> Result<()> {
-    if distribution == Distribution::Rademacher {
-        return Ok(());
-    }
-    let start = basis.vector(0);
-    let squared = start.and_then(|q| Ok(vec![sums::norm_squared(operator.layout(), &q)?]));
-    let norm = operator.sum(STARTING, 1, squared)?[0].sqrt();
-    let scaled = basis.vector(0).and_then(|mut q| {
-        let _no_grad = tch::no_grad_guard();
-        let factor = number(norm.recip(), &q)?;
-        q.f_mul_(&factor).map(drop)
-    });
-    operator.defer(STARTING, scaled);
-    Ok(())
 }
 
 /// What a run found. T was computed from reduced sums: every rank fails alike, if at all.

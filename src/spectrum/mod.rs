@@ -22,5 +22,5 @@ pub use snapshot::{
     Cost, DeflatedValue, Estimate, Extreme, Ghosts, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot,
     Unresolved,
 };
-pub(crate) use statistics::largest;
 pub use statistics::{PREDICTION_FACTOR, Statistics};
+pub(crate) use statistics::{largest, smallest};

@@ -33,14 +33,8 @@ pub fn warnings(
             if gradient_norm > 0.0 { hvp.gradient_noise / gradient_norm } else { f64::NAN },
         ));
     }
-    for (name, extreme) in [("λ_max", statistics.lambda_max), ("λ_min", statistics.lambda_min)] {
-        let Extreme { value, lanczos_residual, hvp_error, .. } = extreme;
-        if hvp_error > EXTREME * value.abs() && hvp_error > lanczos_residual {
-            warnings.push(format!(
-                "{name} = {value:.3e} may be off by {hvp_error:.1e} through errors of the products alone"
-            ));
-        }
-    }
+    warnings.extend(doubtful("λ_max", statistics.lambda_max));
+    warnings.extend(doubtful("λ_min", statistics.lambda_min));
     if hvp.rounding_worst > ROUNDING {
         warnings.push(format!(
             "rounding of the perturbed parameters adds up to {:.0} % of the step in other directions",
@@ -61,6 +55,14 @@ pub fn warnings(
         ));
     }
     warnings
+}
+
+/// What a reader has to know of an extreme eigenvalue, if anything.
+pub(crate) fn doubtful(name: &str, extreme: Extreme) -> Option<String> {
+    let Extreme { value, lanczos_residual, hvp_error, .. } = extreme;
+    (hvp_error > EXTREME * value.abs() && hvp_error > lanczos_residual).then(|| {
+        format!("{name} = {value:.3e} may be off by {hvp_error:.1e} through errors of the products alone")
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The record of one probe.
 
 use crate::blocks::BlockDiagonal;
+use crate::config::SpectrumOf;
+use crate::directions::Directions;
+use crate::optimizer::{PreconditionedSpectrum, Stability};
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Snapshot`]'s serialised form; raised when a field changes its meaning.
@@ -221,6 +224,20 @@ pub struct Snapshot {
     /// How much of H is block-diagonal, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_diagonal: Option<BlockDiagonal>,
+    /// Of which operator everything from `lambda_max` to `unresolved` and `probes` are:
+    /// [`Hessian`](SpectrumOf::Hessian), also where both were asked for, or [`Preconditioned`](SpectrumOf::Preconditioned).
+    #[serde(default, skip_serializing_if = "SpectrumOf::is_hessian")]
+    pub operator: SpectrumOf,
+    /// `lambda_max` of the Hessian against the largest that the optimizer bears, where the host lends one whose steps
+    /// are not preconditioned (SGD).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability: Option<Stability>,
+    /// The Hessian as an adaptive optimizer sees it, where that was asked for and there were second moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preconditioned: Option<PreconditionedSpectrum>,
+    /// Curvature along single directions, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Directions>,
     /// What a reader has to know before any other number: see [`regime`](super::regime). Empty where all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

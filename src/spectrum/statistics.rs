@@ -53,7 +53,7 @@ impl Statistics {
         let logarithmic = over(&|_, node, _| if node == 0.0 { 0.0 } else { node.abs() * node.abs().ln() });
         let paired = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(&a, &b)| [a, b]).collect::<Vec<_>>();
         let lambda_max = largest(probes)?;
-        let lambda_min = extreme(probes, |a, b| a < b)?;
+        let lambda_min = smallest(probes)?;
         let magnitude = lambda_max.value.abs().max(lambda_min.value.abs());
         let squares: Vec<[f64; 1]> = second.iter().map(|&square| [square]).collect();
         let is_unresolved = |probe: &ProbeRecord, node: f64, k: usize| node.abs() < probe.hvp_errors[k];
@@ -83,6 +83,11 @@ impl Statistics {
 /// The algebraically largest Ritz value of all probes.
 pub(crate) fn largest(probes: &[ProbeRecord]) -> Option<Extreme> {
     extreme(probes, |a, b| a > b)
+}
+
+/// The algebraically smallest Ritz value of all probes.
+pub(crate) fn smallest(probes: &[ProbeRecord]) -> Option<Extreme> {
+    extreme(probes, |a, b| a < b)
 }
 
 /// The outermost Ritz value of all probes, in the order given.

@@ -7,5 +7,6 @@ mod failure;
 mod faults;
 mod faulty;
 mod non_interference;
+mod preconditioned;
 mod resumed;
 mod world_size;

@@ -53,6 +53,7 @@ fn training_with_probes_is_bit_identical_to_training_without() {
         for (slq, dropout) in [
             ("steps = 6\nprobes = 2", false),
             ("steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"", true),
+            ("steps = 3\noperator = \"both\"\n[directions]\ngradient = true\nupdate = true", true),
             ("steps = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 3\nevery = 3", true),
         ] {
             let mut probe = probe(&directory.path().join(format!("{}-{rank}", slq.len())), slq);

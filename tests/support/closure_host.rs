@@ -1,7 +1,7 @@
 //! A host in one process whose loss is a closure.
 
 use super::models::{Loss, Model};
-use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+use hessian_probe::{Gradient, Host, HostError, Optimizer, ProcessGroup, Shard, SingleProcess, Update};
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Kind, Tensor};
 
@@ -14,6 +14,10 @@ pub struct ClosureHost {
     /// Called with the number of the gradient, from 1, before it is returned.
     pub hook: Option<Hook>,
     pub calls: u64,
+    /// What it lends of an optimizer.
+    pub optimizer: Option<Box<dyn Fn() -> Optimizer>>,
+    /// What it lends of an update.
+    pub update: Option<Vec<Tensor>>,
 }
 
 impl ClosureHost {
@@ -22,7 +26,15 @@ impl ClosureHost {
         tch::set_num_threads(1);
         let parameters =
             model.parameters.iter().map(|p| p.to_kind(kind).copy().set_requires_grad(true)).collect();
-        Self { names: model.names, parameters, loss: model.loss, hook: None, calls: 0 }
+        Self {
+            names: model.names,
+            parameters,
+            loss: model.loss,
+            hook: None,
+            calls: 0,
+            optimizer: None,
+            update: None,
+        }
     }
 
     pub fn flat(&self) -> Tensor {
@@ -58,6 +70,15 @@ impl Host for ClosureHost {
 
     fn group(&self) -> &dyn ProcessGroup {
         &SingleProcess
+    }
+
+    fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(self.optimizer.as_ref().map(|lend| lend()))
+    }
+
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        let update = self.update.as_ref().map(|tensors| tensors.iter().map(Tensor::shallow_clone).collect());
+        Ok(update.map(|tensors| Update { tensors, coming: true }))
     }
 
     fn offers_exact_hvp(&self) -> bool {

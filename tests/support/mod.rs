@@ -1,6 +1,8 @@
 //! What several tests need.
 
 use hessian_probe::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use hessian_probe::directions::{Along, AlongUpdate, Directions};
+use hessian_probe::optimizer::{PreconditionedSpectrum, Stability};
 use hessian_probe::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -46,6 +48,10 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
         spectral_entropy: Some(estimate(5.9)),
         unresolved: Unresolved { floor: 3e-5 * lambda_max, mass: estimate(0.63) },
         block_diagonal: None,
+        operator: hessian_probe::config::SpectrumOf::Hessian,
+        stability: None,
+        preconditioned: None,
+        directions: None,
         warnings: vec!["a warning".into()],
         hvp: HvpReport {
             forward: 30,
@@ -79,6 +85,37 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             peak_memory_bytes: Some(3_000_000_000),
         },
         probes,
+    }
+}
+
+/// What an adaptive optimizer sees, and what is along its update.
+pub fn with_optimizer(snapshot: Snapshot) -> Snapshot {
+    let extreme = |value: f64| Extreme { value, residual: 0.7, lanczos_residual: 0.3, hvp_error: 0.4 };
+    let along = Along { norm: 0.03, slope: -1.6, curvature: 12.5, error: 0.25, product_norm: 14.0 };
+    let update = AlongUpdate {
+        coming: false,
+        along,
+        predicted_change: -0.042,
+        measured_change: -0.041,
+        realised: 1.0,
+    };
+    Snapshot {
+        preconditioned: Some(PreconditionedSpectrum {
+            lambda_max: extreme(2100.0),
+            lambda_min: extreme(-310.0),
+            moved: 123_000_000,
+            stability: Stability {
+                optimizer: "adamw".into(),
+                learning_rate: 1e-2,
+                steps: 500,
+                threshold: Some(3799.9),
+                margin: Some(2100.0 / 3799.9),
+            },
+            probes: Vec::new(),
+            products: HvpReport::default(),
+        }),
+        directions: Some(Directions { gradient: Some(along), update: Some(update) }),
+        ..snapshot
     }
 }
 

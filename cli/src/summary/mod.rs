@@ -2,6 +2,7 @@
 
 mod blocks;
 mod number;
+mod stability;
 
 use hessian_probe::Snapshot;
 use hessian_probe::spectrum::HvpReport;
@@ -23,11 +24,15 @@ impl Display for Summary<'_> {
         row(f, "parameters", &parameters)?;
         row(f, "loss", &format_args!("{:.6} over {tokens} targets", snapshot.loss))?;
         row(f, "‖gradient‖", &Number(snapshot.gradient_norm))?;
+        if !snapshot.operator.includes_hessian() {
+            row(f, "spectrum", &"of P^(-1/2) H P^(-1/2), as the optimizer sees the Hessian")?;
+        }
         row(f, "λ_max", &extreme(snapshot.lambda_max))?;
         row(f, "λ_min", &extreme(snapshot.lambda_min))?;
         row(f, "trace", &estimate(snapshot.trace))?;
         row(f, "‖H‖_F", &estimate(snapshot.frobenius_norm))?;
         row(f, "effective rank", &snapshot.effective_rank.map_or_else(|| "none, H = 0".into(), estimate))?;
+        stability::write(f, snapshot)?;
         row(f, "products", &products(&snapshot.hvp))?;
         row(f, "product error", &product_error(&snapshot.hvp))?;
         let unresolved = snapshot.unresolved;

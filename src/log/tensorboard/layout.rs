@@ -10,7 +10,7 @@
 //! ```
 
 use super::proto::Message;
-use super::{block_scalars, scalars};
+use super::{block_scalars, scalars, stability};
 
 /// The tag under which the plugin looks for its layout.
 pub(super) const TAG: &str = "custom_scalars__config__";
@@ -20,6 +20,8 @@ enum Chart {
     Margin(&'static [&'static str]),
     /// The same of the comparison with the diagonal blocks.
     BlockMargin(&'static [&'static str]),
+    /// The same of the preconditioned operator.
+    PreconditionedMargin(&'static [&'static str]),
     /// Tags of all blocks, one line each, by a regular expression.
     Matching(&'static str),
     /// Tags, each as a line.
@@ -91,10 +93,22 @@ const BLOCKS: Category = (
     ],
 );
 
+/// Where the preconditioned operator is.
+const STABILITY: Category = (
+    "Stability",
+    &[
+        ("margin: above 1 is unstable", Chart::Lines(&["stability/margin"])),
+        ("largest preconditioned eigenvalue ± residual", Chart::PreconditionedMargin(&["lambda_max"])),
+        ("smallest preconditioned eigenvalue ± residual", Chart::PreconditionedMargin(&["lambda_min"])),
+        ("threshold", Chart::Lines(&["stability/threshold"])),
+        ("learning rate", Chart::Lines(&["stability/learning_rate"])),
+    ],
+);
+
 /// The layout as a message.
-pub(super) fn layout(with_blocks: bool) -> Message {
-    let blocks = with_blocks.then_some(&BLOCKS);
-    CATEGORIES.iter().chain(blocks).fold(Message::new(), |layout, (title, charts)| {
+pub(super) fn layout(with_blocks: bool, with_optimizer: bool) -> Message {
+    let more = with_optimizer.then_some(&STABILITY).into_iter().chain(with_blocks.then_some(&BLOCKS));
+    CATEGORIES.iter().chain(more).fold(Message::new(), |layout, (title, charts)| {
         // TensorBoard draws a category's charts from the last to the first.
         let category =
             charts.iter().rev().fold(Message::new().bytes(1, title), |category, (title, chart)| {
@@ -104,13 +118,22 @@ pub(super) fn layout(with_blocks: bool) -> Message {
                     &match chart {
                         Chart::Lines(tags) => head.message(2, &lines(tags)),
                         Chart::Matching(tags) => head.message(2, &Message::new().bytes(1, tags)),
-                        Chart::Margin(names) => head.message(3, &margin(names, scalars::band)),
+                        Chart::Margin(names) => head.message(3, &margin(names, curvature)),
+                        Chart::PreconditionedMargin(names) => head.message(3, &margin(names, preconditioned)),
                         Chart::BlockMargin(names) => head.message(3, &margin(names, block_scalars::band)),
                     },
                 )
             });
         layout.message(2, &category)
     })
+}
+
+fn curvature(name: &str) -> [String; 3] {
+    scalars::band(scalars::CURVATURE, name)
+}
+
+fn preconditioned(name: &str) -> [String; 3] {
+    scalars::band(stability::PRECONDITIONED, name)
 }
 
 fn lines(tags: &[&str]) -> Message {
@@ -129,15 +152,22 @@ fn margin(names: &[&str], band: fn(&str) -> [String; 3]) -> Message {
 mod tests {
     use super::*;
     use crate::log::fixture;
+    use crate::spectrum::Snapshot;
 
     #[test]
     fn charts_draw_only_tags_that_are_written() {
-        let snapshot = fixture::snapshot_with_blocks(0);
+        let snapshot = Snapshot {
+            block_diagonal: fixture::snapshot_with_blocks(0).block_diagonal,
+            ..fixture::snapshot_with_optimizer(0)
+        };
         let written: Vec<String> = scalars::scalars(&snapshot).into_iter().map(|scalar| scalar.tag).collect();
-        for chart in CATEGORIES.iter().chain([&BLOCKS]).flat_map(|(_, charts)| *charts) {
+        for chart in CATEGORIES.iter().chain([&BLOCKS, &STABILITY]).flat_map(|(_, charts)| *charts) {
             let tags: Vec<String> = match chart.1 {
                 Chart::Lines(tags) => tags.iter().map(ToString::to_string).collect(),
-                Chart::Margin(names) => names.iter().flat_map(|name| scalars::band(name)).collect(),
+                Chart::Margin(names) => names.iter().flat_map(|name| curvature(name)).collect(),
+                Chart::PreconditionedMargin(names) => {
+                    names.iter().flat_map(|name| preconditioned(name)).collect()
+                }
                 Chart::BlockMargin(names) => {
                     names.iter().flat_map(|name| block_scalars::band(name)).collect()
                 }
@@ -162,7 +192,7 @@ mod tests {
             b"\x0a\x3f\x0a\x0bcurvature/a\x12\x16curvature_band/a/lower\x1a\x16curvature_band/a/upper";
         let mut expected = expected.to_vec();
         expected[1] = (expected.len() - 2) as u8;
-        assert_eq!(margin(&["a"], scalars::band).into_bytes(), expected);
+        assert_eq!(margin(&["a"], curvature).into_bytes(), expected);
         assert_eq!(lines(&["b/c"]).into_bytes(), b"\x0a\x05^b/c$");
     }
 }

@@ -67,6 +67,29 @@
 //! | `track/gradient_overlap` | abs⟨y, ∇L⟩ / ‖∇L‖ | 1 |
 //! | `track/loss`, `track/seconds` | probe loss; wall time of tracking | loss; s |
 //!
+//! Where the host lends its optimizer: the Hessian's largest eigenvalue for SGD, that of P^{-1/2} H P^{-1/2}, P = diag(√v̂ + ε),
+//! for Adam with `slq.operator`. With `operator = "preconditioned"` alone, everything above that is under `curvature…` and
+//! speaks of the spectrum is under `preconditioned…`, and the histograms under `preconditioned_spectrum/`; with `"both"`
+//! these are:
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `preconditioned/lambda_max`, `preconditioned/lambda_min` | outermost Ritz values, with error and band | 1/η |
+//! | `preconditioned/moved` | parameters with a second moment | parameters |
+//! | `stability/margin` | largest eigenvalue over threshold: above 1 is unstable | 1 |
+//! | `stability/threshold` | the largest eigenvalue that the optimizer bears | as the eigenvalue |
+//! | `stability/learning_rate` | η of the coming step | parameter² / loss |
+//!
+//! With `[directions]`, g the gradient of the probe loss and u the optimizer's update:
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `directions/gradient/curvature`, `directions/gradient/error` | gᵀHg/‖g‖²; its error | loss / parameter² |
+//! | `directions/update/curvature`, `directions/update/error` | uᵀHu/‖u‖²; its error | loss / parameter² |
+//! | `directions/update/norm` | ‖u‖ | parameter |
+//! | `directions/update/predicted_change` | gᵀu + uᵀHu/2 | loss |
+//! | `directions/update/measured_change` | L(θ+u) − L(θ) | loss |
+//!
 //! With `[blocks]`, where BLOCK is the name of each block in turn; errors are under `blocks_error/…`, bands of the
 //! first five under `blocks_band/…/lower` and `…/upper`:
 //!
@@ -105,6 +128,7 @@ mod proto;
 mod record;
 mod scalars;
 mod sink;
+mod stability;
 
 pub use histogram::SymlogAxis;
 pub use sink::TensorBoardSink;

@@ -1,6 +1,7 @@
 //! The scalars of a snapshot: tag, meaning, value.
 
 use super::block_scalars::block_scalars;
+use super::stability::{PRECONDITIONED, stability_scalars};
 use crate::spectrum::{Estimate, Extreme, Snapshot};
 use crate::tracking::Tracked;
 
@@ -40,6 +41,11 @@ pub(super) fn tracked(tracked: &Tracked) -> Vec<Scalar> {
     rows.into_iter().filter_map(scalar).collect()
 }
 
+/// The group of what the Hessian gives.
+pub(super) const CURVATURE: &str = "curvature";
+/// As the Hessian's; of another operator, it is in the other's group.
+const FLOOR: &str = "curvature/unresolved_floor";
+
 /// Name or tag, meaning and unit, value.
 type Row<T> = (&'static str, &'static str, fn(&Snapshot) -> T);
 
@@ -67,7 +73,7 @@ const PLAIN: [Row<Option<f64>>; 33] = [
     ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
     ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
     (
-        "curvature/unresolved_floor",
+        FLOOR,
         "The largest noise of a Ritz value that the noise hides, or the smallest noise of any where it \
          hides none; loss / parameter².",
         |s| Some(s.unresolved.floor),
@@ -154,25 +160,28 @@ fn count(value: u64) -> Option<f64> {
 /// Everything that is known and finite in the 32 bits in which TensorBoard keeps it.
 pub(super) fn scalars(snapshot: &Snapshot) -> Vec<Scalar> {
     let mut all = Vec::new();
+    let group = if snapshot.operator.includes_hessian() { CURVATURE } else { PRECONDITIONED };
     for (name, meaning, extreme) in EXTREMES {
         let extreme = extreme(snapshot);
-        statistic(&mut all, name, meaning, "residual", extreme.value, Some(extreme.residual));
+        statistic(&mut all, group, name, meaning, "residual", extreme.value, Some(extreme.residual));
         let mut part = |part: &str, meaning: &str, value| {
-            push(&mut all, format!("curvature_error/{name}/{part}"), meaning.into(), value);
+            push(&mut all, format!("{group}_error/{name}/{part}"), meaning.into(), value);
         };
         part("lanczos", "The part of the residual that Lanczos leaves.", extreme.lanczos_residual);
         part("hvp", "The part of the residual from errors of Hessian-vector products.", extreme.hvp_error);
     }
     for (name, meaning, estimate) in ESTIMATES {
         if let Some(Estimate { mean, standard_error }) = estimate(snapshot) {
-            statistic(&mut all, name, meaning, "standard error", mean, standard_error);
+            statistic(&mut all, group, name, meaning, "standard error", mean, standard_error);
         }
     }
     for (tag, meaning, value) in PLAIN {
         if let Some(value) = value(snapshot) {
-            push(&mut all, tag.into(), meaning.into(), value);
+            let tag = if tag == FLOOR { format!("{group}/unresolved_floor") } else { tag.into() };
+            push(&mut all, tag, meaning.into(), value);
         }
     }
+    stability_scalars(&mut all, snapshot);
     if let Some(blocks) = &snapshot.block_diagonal {
         block_scalars(&mut all, blocks);
     }
@@ -180,26 +189,23 @@ pub(super) fn scalars(snapshot: &Snapshot) -> Vec<Scalar> {
 }
 
 /// The tags of a statistic: value, lower and upper end of its band.
-pub(super) fn band(name: &str) -> [String; 3] {
-    [
-        format!("curvature/{name}"),
-        format!("curvature_band/{name}/lower"),
-        format!("curvature_band/{name}/upper"),
-    ]
+pub(super) fn band(group: &str, name: &str) -> [String; 3] {
+    [format!("{group}/{name}"), format!("{group}_band/{name}/lower"), format!("{group}_band/{name}/upper")]
 }
 
-fn statistic(
+pub(super) fn statistic(
     all: &mut Vec<Scalar>,
+    group: &str,
     name: &str,
     meaning: &str,
     error_is: &str,
     value: f64,
     error: Option<f64>,
 ) {
-    let [tag, lower, upper] = band(name);
+    let [tag, lower, upper] = band(group, name);
     push(all, tag, meaning.into(), value);
     if let Some(error) = error {
-        push(all, format!("curvature_error/{name}"), format!("The {error_is} of: {meaning}"), error);
+        push(all, format!("{group}_error/{name}"), format!("The {error_is} of: {meaning}"), error);
     }
     let width = error.unwrap_or(0.0);
     push(all, lower, format!("Less the {error_is}: {meaning}"), value - width);

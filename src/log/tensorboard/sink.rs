@@ -99,13 +99,14 @@ impl State {
     fn session(&mut self, session: &Session) -> Vec<Event> {
         let Session { start_step, world_size, parameters, config } = session;
         let fence = fence(config);
-        let with_blocks = ProbeConfig::from_toml_str(config).is_ok_and(|config| config.blocks.is_on());
+        let read = ProbeConfig::from_toml_str(config).unwrap_or_default();
+        let (blocks, optimizer) = (read.blocks.is_on(), !read.slq.operator.is_hessian());
         let text = format!(
             "{parameters} parameters on {world_size} ranks, from step {start_step}\n\n{fence}toml\n{}\n{fence}\n",
             config.trim_end()
         );
         let config = self.value("probe/config", "The configuration of hessian-probe.", Data::Text(text));
-        let layout = self.value(layout::TAG, "", Data::Layout(layout::layout(with_blocks)));
+        let layout = self.value(layout::TAG, "", Data::Layout(layout::layout(blocks, optimizer)));
         vec![Event::SessionStart, Event::Summary(vec![config, layout])]
     }
 
@@ -118,17 +119,24 @@ impl State {
         // Where H = 0 all mass is at zero, on whichever axis; the next snapshot may still choose it.
         let axis = self.axis.unwrap_or_default();
         if let Some(density) = Histogram::density(snapshot, axis) {
+            // Tags of their own: a chart must not mix two operators.
+            let (of, name) = if snapshot.operator.includes_hessian() {
+                ("the Hessian", "spectrum")
+            } else {
+                ("P^{-1/2} H P^{-1/2}", "preconditioned_spectrum")
+            };
             let describe = |what| {
                 format!(
-                    "{what} eigenvalues λ of the Hessian in each tenth of a decade, \
+                    "{what} eigenvalues λ of {of} in each tenth of a decade, \
                      at x = sign(λ) · log₁₀(1 + |λ|/λ₀) with λ₀ = {:e}.",
                     axis.threshold()
                 )
             };
             let tall = describe("log₁₀(1 + 100 × number) of");
-            let tall = self.value("spectrum/log_density", &tall, Data::Histogram(density.logarithmic()));
+            let tall =
+                self.value(&format!("{name}/log_density"), &tall, Data::Histogram(density.logarithmic()));
             let density =
-                self.value("spectrum/density", &describe("The number of"), Data::Histogram(density));
+                self.value(&format!("{name}/density"), &describe("The number of"), Data::Histogram(density));
             values.extend([density, tall]);
         }
         vec![Event::Summary(values)]

@@ -117,7 +117,7 @@ impl AdamW {
             zeros.collect::<Result<Vec<_>, _>>().at(rank, || "the optimizer's state")
         };
         let decayed = parameters.layouts().iter().map(|layout| {
-            let matrices = layout.parameters.iter().filter(|parameter| parameter.spec.shape.len() > 1);
+            let matrices = layout.parameters.iter().filter(|parameter| decays(&parameter.spec.shape));
             matrices
                 .map(|parameter| layout.slice(rank, parameter))
                 .filter(|slice| slice.len > 0)
@@ -152,6 +152,16 @@ impl AdamW {
     /// Second moments `v`, likewise.
     pub(crate) fn second_moments(&self) -> &[Tensor] {
         &self.second
+    }
+
+    /// `(start, length)` ranges of each block's shard that decay.
+    pub(super) fn decayed(&self) -> &[Vec<(i64, i64)>] {
+        &self.decayed
+    }
+
+    /// λ of a parameter of these dimensions: [`AdamWConfig::weight_decay`] of matrices, 0 of the others.
+    pub(crate) fn decay_of(&self, shape: &[i64]) -> f64 {
+        if decays(shape) { self.config.weight_decay } else { 0.0 }
     }
 
     /// One step with learning rate `lr` on this rank's slices, with gradients scaled by `clip` first:
@@ -235,6 +245,11 @@ impl AdamW {
         }
         Ok(())
     }
+}
+
+/// Whether a parameter of these dimensions decays: a matrix does.
+fn decays(shape: &[i64]) -> bool {
+    shape.len() > 1
 }
 
 #[cfg(test)]

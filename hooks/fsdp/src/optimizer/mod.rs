@@ -3,6 +3,9 @@
 mod adamw;
 mod clip;
 mod schedule;
+#[cfg(test)]
+mod stability;
+mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use clip::{clip_coefficient, squared_norm};

@@ -1,7 +1,9 @@
 //! What the trainer lends to a probe.
 
 use super::Trainer;
-use hessian_probe::{Gradient, Host, HostError, Precision, ProcessGroup, Progress, RandomState, Shard};
+use hessian_probe::{
+    Gradient, Host, HostError, Optimizer, Precision, ProcessGroup, Progress, RandomState, Shard, Update,
+};
 use tch::{Kind, Tensor};
 
 impl Host for Trainer {
@@ -46,6 +48,16 @@ impl Host for Trainer {
 
     fn probe_tokens(&self) -> Option<u64> {
         self.probe.as_ref().map(super::Probe::targets)
+    }
+
+    /// AdamW with the learning rate of the coming step, and the second moments as they are kept.
+    fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(Some(self.lent_optimizer()?))
+    }
+
+    /// From the moments: of the last step they tell it to their rounding.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        Ok(self.lent_update()?)
     }
 
     fn progress(&self) -> Progress {

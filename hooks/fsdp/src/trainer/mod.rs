@@ -2,6 +2,7 @@
 
 mod exact;
 mod host;
+mod optimizer;
 mod precision;
 mod probe;
 mod run;

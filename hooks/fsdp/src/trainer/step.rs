@@ -84,7 +84,7 @@ impl Trainer {
             return Err(Error::NonFinite { rank, step, what: "the gradient" });
         }
 
-        let lr = self.config.optimizer.lr * self.config.schedule.factor(step);
+        let lr = self.coming_learning_rate();
         let clip = clip_coefficient(grad_norm, self.config.optimizer.clip_norm);
         self.optimizer.step(self.engine.parameters(), self.gradients.flat_shards(), lr, clip)?;
         let config = &self.config;

@@ -1,0 +1,62 @@
+//! The optimizer's view on 1, 2 and 4 ranks: the same.
+
+use crate::common::{config, on_ranks_with, text};
+use hessian_probe::{HessianProbe, ProbeConfig, Snapshot};
+use hessian_probe_c10d::is_launched;
+use hessian_probe_fsdp::{Dtype, Trainer};
+use std::path::Path;
+
+const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
+const WORLD_SIZES: [usize; 3] = [1, 2, 4];
+
+/// After a few steps of the sharded AdamW, whose moments differ between numbers of ranks by rounding only. Blocks are
+/// not divisible by 4, and rows of the embedding have never had a gradient.
+#[test]
+fn the_preconditioned_spectrum_is_the_same_on_1_2_and_4_ranks() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [(DIRECTORY, directory.path().as_os_str())];
+    on_ranks_with(&WORLD_SIZES, &variables, |group| {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
+        trainer.probe_on_validation(8).unwrap();
+        for _ in 0..3 {
+            trainer.step().unwrap();
+        }
+        let toml = "[slq]\nsteps = 12\nseed = 3\nprobes = 2\noperator = \"both\"\n[hvp]\ndifference = \"central\"\n\
+             [log]\ntensorboard = false\njsonl = false";
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
+        let snapshot = probe.probe(2, &mut trainer).unwrap();
+        if rank == 0 {
+            let directory = std::env::var_os(DIRECTORY).unwrap();
+            let path = Path::new(&directory).join(format!("{world_size}.json"));
+            std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
+        }
+    });
+    if is_launched() {
+        return;
+    }
+    let [one, others @ ..] = WORLD_SIZES.map(|world_size| -> Snapshot {
+        let path = directory.path().join(format!("{world_size}.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    let expected = one.preconditioned.unwrap();
+    assert!(expected.moved < one.parameters);
+    for other in others {
+        let found = other.preconditioned.unwrap();
+        assert_eq!(
+            (found.moved, &found.stability.optimizer),
+            (expected.moved, &expected.stability.optimizer)
+        );
+        for (a, b) in expected.probes.iter().zip(&found.probes) {
+            let norm = a.nodes.iter().fold(0.0_f64, |norm, node| norm.max(node.abs()));
+            let [alpha, beta] =
+                [(&a.alpha, &b.alpha), (&a.beta, &b.beta)].map(|(a, b)| a.iter().zip(b).take(10));
+            for (a, b) in alpha.chain(beta) {
+                let off = (a - b).abs();
+                assert!(off <= 1e-6 * norm, "{a} and {b} on {} ranks differ by {off:e}", other.world_size);
+            }
+        }
+        let margins = [&expected, &found].map(|spectrum| spectrum.stability.margin.unwrap());
+        assert!((margins[0] / margins[1] - 1.0).abs() < 1e-5, "{margins:?}");
+    }
+}
