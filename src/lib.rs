@@ -27,8 +27,8 @@
 //!    └─ probe.on_train_end(&mut host)?                     a last probe if asked for; the logs are written
 //! ```
 //! What the loop lends is a [`Host`]: its shards, its gradient, its group of ranks. The crates
-//! `hessian-probe-fsdp` (a fully sharded trainer) and `hessian-probe-c10d` (ranks over libtorch's own
-//! collectives) are hosts and groups ready to use.
+//! `hessian-probe-fsdp` (a fully sharded trainer), `hessian-probe-var-store` (any loop on a `VarStore`) and
+//! `hessian-probe-c10d` (ranks over libtorch's own collectives) are hosts and groups ready to use.
 //!
 //! ```
 //! use hessian_probe::{Callback, Gradient, HessianProbe, Host, HostError, ProbeConfig};
