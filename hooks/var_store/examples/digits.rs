@@ -40,7 +40,8 @@ fn train(group: &ProcessGroup) -> Result<(), Box<dyn Error>> {
     let net = nn::seq_t()
         .add(nn::conv2d(vs.root() / "layers" / 0, 1, 8, 3, Default::default()))
         .add(nn::batch_norm2d(vs.root() / "norm", 8, Default::default()))
-        .add_fn(|x| x.relu().flat_view())
+        // Smooth: differences of gradients see the kinks of a ReLU, which have no second derivative.
+        .add_fn(|x| x.gelu("none").flat_view())
         .add_fn_t(|x, train| x.dropout(0.2, train))
         .add(nn::linear(vs.root() / "layers" / 1, 8 * 6 * 6, 10, Default::default()));
     let loss = |start: i64, count: i64| {
