@@ -6,7 +6,7 @@
 //! ```
 
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
-use hessian_probe_c10d::{Launcher, ProcessGroup, ReduceOp, is_launched};
+use hessian_probe_c10d::{Launcher, ProcessGroup, RankLogger, ReduceOp, is_launched};
 use hessian_probe_var_store::VarStoreHost;
 use std::error::Error;
 use std::time::Duration;
@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// One rank.
 fn train(group: &ProcessGroup) -> Result<(), Box<dyn Error>> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).build();
+    let level = logger.filter();
+    RankLogger::from_env(logger).install(level)?;
     let (rank, ranks) = (group.rank() as i64, group.world_size() as i64);
     let data = smartcore::dataset::digits::load_dataset();
     let (n, side) = (data.num_samples as i64, 8);
