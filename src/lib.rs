@@ -27,8 +27,8 @@
 //!    └─ probe.on_train_end(&mut host)?                     a last probe if asked for; the logs are written
 //! ```
 //! What the loop lends is a [`Host`]: its shards, its gradient, its group of ranks. The crates
-//! `hessian-probe-fsdp` (a fully sharded trainer) and `hessian-probe-c10d` (ranks over libtorch's own
-//! collectives) are hosts and groups ready to use.
+//! `hessian-probe-fsdp` (a fully sharded trainer), `hessian-probe-var-store` (any loop on a `VarStore`) and
+//! `hessian-probe-c10d` (ranks over libtorch's own collectives) are hosts and groups ready to use.
 //!
 //! ```
 //! use hessian_probe::{Callback, Gradient, HessianProbe, Host, HostError, ProbeConfig};
@@ -106,8 +106,13 @@
 //! | [`log`] | the writer thread, JSON lines, TensorBoard event files |
 //!
 //! # Messages
-//! Through the `log` crate, target `hessian_probe`: one line a probe at *info*, a skipped probe at *warn*.
-//! Nothing is printed.
+//! Through the `log` crate, each with its module as target (`hessian_probe::probe`, `hessian_probe::slq`, …): one line a probe
+//! at *info*, on rank 0; what a snapshot is to be read with care for, and a skipped probe with its reason, at *warn*; runs,
+//! blocks and tracked eigenvalues at *debug*. Nothing is printed. `RankLogger` of `hessian-probe-c10d` puts the rank in front of
+//! every line, whichever logger a program has.
+
+// A library logs; what is printed is the program's business.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod blocks;
 pub mod budget;

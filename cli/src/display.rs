@@ -2,6 +2,7 @@
 
 use env_logger::{Builder, Env, Target};
 use hessian_probe::ProbeProgress;
+use hessian_probe_c10d::RankLogger;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
 
@@ -22,13 +23,17 @@ impl Display {
             (_, 0) => "off",
             _ => "warn",
         };
-        Builder::from_env(Env::default().default_filter_or(default))
+        let logger = Builder::from_env(Env::default().default_filter_or(default))
             .target(Target::Pipe(Box::new(AboveBar(bar.clone()))))
             .format(|line, record| {
                 writeln!(line, "[{}] {}", record.level().as_str().to_lowercase(), record.args())
             })
-            .init();
-        Self { bar }
+            .build();
+        let (level, display) = (logger.filter(), Self { bar });
+        if let Err(error) = RankLogger::from_env(logger).install(level) {
+            display.note(&format!("nothing is logged: {error}"));
+        }
+        display
     }
 
     /// What the user should know, once.

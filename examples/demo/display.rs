@@ -3,6 +3,7 @@
 use hessian_probe::log::{JSONL_FILE, Record, drop_orphans, read_jsonl};
 use hessian_probe::spectrum::Estimate;
 use hessian_probe::{Host, ProbeConfig, Snapshot};
+use hessian_probe_c10d::RankLogger;
 use hessian_probe_fsdp::{StepReport, Trainer};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::error::Error;
@@ -28,7 +29,12 @@ impl Display {
         let default = if rank == 0 { "warn,hessian_probe=info" } else { "warn" };
         let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default));
         logger.target(env_logger::Target::Pipe(Box::new(AboveBar(bar.clone()))));
-        logger.format(|line, record| writeln!(line, "[{}] {}", record.level(), record.args())).init();
+        logger.format(|line, record| writeln!(line, "[{}] {}", record.level(), record.args()));
+        let logger = logger.build();
+        let level = logger.filter();
+        if let Err(error) = RankLogger::from_env(logger).install(level) {
+            eprintln!("nothing is logged: {error}");
+        }
         Self { bar, steps }
     }
 

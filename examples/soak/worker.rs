@@ -6,7 +6,7 @@ use crate::records::{Event, Orders, Phase, Presence};
 use crate::watched::Watched;
 use crate::{disk, faults, signals};
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
-use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_c10d::{ProcessGroup, RankLogger};
 use hessian_probe_fsdp::{
     CheckpointConfig, Corpus, LlamaConfig, OnSaveError, Sequence, SequenceId, SequenceSource, StepReport,
     Trainer, TrainerConfig,
@@ -25,7 +25,8 @@ pub const PROBE_EVERY: u64 = 8;
 
 pub fn main() -> Result<()> {
     let orders: Orders = serde_json::from_str(&std::env::var(Orders::VARIABLE)?)?;
-    env_logger::Builder::new().filter_level(log::LevelFilter::Warn).init();
+    let logger = env_logger::Builder::new().filter_level(log::LevelFilter::Warn).build();
+    RankLogger::from_env(logger).install(log::LevelFilter::Warn)?;
     disk::errors_not_signals();
     let probe = HessianProbe::new(probe_config(&orders)?)?;
     signals::interrupt_on_sigterm(probe.interrupter());

@@ -86,7 +86,7 @@ pub(crate) fn on_loan(
     observer: &mut Observer,
 ) -> Result<BlockDiagonal> {
     let plan = Plan::new(&config.blocks, partition);
-    ::log::info!(target: "hessian_probe", "blocks: {plan}");
+    ::log::debug!("blocks: {plan}");
     operator.limit_redone(plan.spare());
     let before = (std::mem::take(&mut operator.products), operator.redone);
     let gradient = operator.gradient_at_origin();

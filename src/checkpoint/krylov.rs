@@ -190,7 +190,7 @@ impl KrylovStore {
             && let Err(error) = fs::remove_dir_all(&self.directory)
             && error.kind() != io::ErrorKind::NotFound
         {
-            log::warn!(target: "hessian_probe", "{} cannot be removed: {error}", self.directory.display());
+            log::warn!("{} cannot be removed: {error}", self.directory.display());
         }
     }
 }

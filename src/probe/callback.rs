@@ -45,9 +45,9 @@ impl Callback for HessianProbe {
 
     /// Writes what the logs still hold. Communicates nothing.
     fn on_exception(&mut self, error: &(dyn std::error::Error + 'static)) {
-        ::log::debug!(target: "hessian_probe", "training ends with an error ({error}); writing the logs");
+        ::log::debug!("training ends with an error ({error}); writing the logs");
         if let Err(error) = self.flush() {
-            ::log::error!(target: "hessian_probe", "{error}");
+            ::log::error!("{error}");
         }
     }
 
@@ -64,7 +64,7 @@ impl Callback for HessianProbe {
         match self.flush() {
             Err(error) if self.config.on_error == OnError::Stop => Err(error),
             Err(error) => {
-                ::log::error!(target: "hessian_probe", "{error}");
+                ::log::error!("{error}");
                 Ok(control)
             }
             Ok(()) => Ok(control),
@@ -119,7 +119,7 @@ impl Callback for HessianProbe {
                 self.load_top(written_by, directory, host)?;
             }
             None if rank == 0 => {
-                ::log::info!(target: "hessian_probe", "no probe state in {}; starting afresh", directory.display());
+                ::log::info!("no probe state in {}; starting afresh", directory.display());
             }
             None => {}
         }

@@ -27,7 +27,6 @@ impl HessianProbe {
         self.track_overhead.record(tracked.seconds);
         self.record(Record::Tracked(tracked.clone()));
         ::log::debug!(
-            target: "hessian_probe",
             "step {step}: tracked λ_max {:.4e} ± {:.1e}, {} gradients in {:.2} s",
             tracked.lambda_max.value,
             tracked.lambda_max.residual,

@@ -118,10 +118,13 @@ impl HessianProbe {
         self.open_session(step, host);
         let snapshot = self.measure(step, host)?;
         self.record(Record::Snapshot(Box::new(snapshot.clone())));
-        ::log::info!(target: "hessian_probe", "{}", summary(&snapshot));
-        if host.group().rank() == 0 {
+        // All ranks have the same numbers: one of them says so.
+        let first = host.group().rank() == 0;
+        let level = if first { ::log::Level::Info } else { ::log::Level::Debug };
+        ::log::log!(level, "{}", summary(&snapshot));
+        if first {
             for warning in &snapshot.warnings {
-                ::log::warn!(target: "hessian_probe", "step {step}: {warning}");
+                ::log::warn!("step {step}: {warning}");
             }
         }
         self.last_probed = Some(step);
@@ -207,13 +210,13 @@ impl HessianProbe {
         let Err(error) = taken else { return Ok(Control::Continue) };
         self.record(Record::Skipped(Skipped { step, reason: error.to_string() }));
         if error.is_interruption() {
-            ::log::info!(target: "hessian_probe", "{error}");
+            ::log::info!("{error}");
             return Ok(Control::RequestStop);
         }
         if error.is_communication() || (self.config.on_error == OnError::Stop && !error.is_expected()) {
             return Err(error);
         }
-        ::log::warn!(target: "hessian_probe", "skipped: {error}");
+        ::log::warn!("skipped: {error}");
         Ok(Control::Continue)
     }
 

@@ -53,7 +53,7 @@ impl HessianProbe {
 
     pub(super) fn resume_from(&mut self, sidecar: Sidecar) {
         if sidecar.configuration != self.fingerprint() {
-            ::log::info!(target: "hessian_probe", "the configuration is not that of the checkpoint; going on with the new one");
+            ::log::info!("the configuration is not that of the checkpoint; going on with the new one");
         }
         self.last_step = Some(sidecar.step);
         self.probes_taken = sidecar.probes_taken;

@@ -93,7 +93,7 @@ impl Ranks {
         if failed >= INTERRUPTED {
             // Also where this rank has failed: all must do the same next, and the others stop.
             if let Some(error) = failure.filter(|error| !error.is_interruption()) {
-                log::warn!(target: "hessian_probe", "{error}");
+                log::warn!("{error}");
             }
             return Err(Error::Interrupted { rank: self.rank });
         }

@@ -121,6 +121,15 @@ pub(crate) fn snapshot(
         }
         observer.stepped(run, &lanczos, &state, true, operator.gradients());
         let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
+        ::log::debug!(
+            "step {step}: probe vector {} of {}: {} Lanczos steps, Ritz values from {:.4e} to {:.4e}, {} gradients so far",
+            index + 1,
+            slq.probes,
+            record.alpha.len(),
+            record.nodes.first().copied().unwrap_or(f64::NAN),
+            record.nodes.last().copied().unwrap_or(f64::NAN),
+            operator.gradients(),
+        );
         let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
         if config.track.every.is_some() && deflation.is_none() && highest > best {
             best = highest;

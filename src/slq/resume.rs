@@ -79,12 +79,11 @@ impl Resume {
         let Some(saved) = self.saved.take() else { return (Vec::new(), None) };
         let off = |a: f64, b: f64| ratio((a - b).abs(), b.abs());
         if off(operator.loss, saved.loss) > SAME || off(operator.gradient_norm, saved.gradient_norm) > SAME {
-            ::log::info!(target: "hessian_probe", "a saved probe is of other data; starting afresh");
+            ::log::info!("a saved probe is of other data; starting afresh");
             self.store.next_run();
             return (Vec::new(), None);
         }
         ::log::info!(
-            target: "hessian_probe",
             "step {}: going on with a probe after {} of its Lanczos steps",
             self.fingerprint.step,
             saved.products.len()
@@ -132,7 +131,7 @@ impl Resume {
             other => other,
         };
         if let Err(error) = state {
-            ::log::warn!(target: "hessian_probe", "{}: {error}; the probe goes on unsaved", self.store.path().display());
+            ::log::warn!("{}: {error}; the probe goes on unsaved", self.store.path().display());
         }
         self.broken = failed > 0.0;
         Ok(())
@@ -167,7 +166,7 @@ fn read(
     };
     let found: std::io::Result<_> = found();
     found.unwrap_or_else(|error| {
-        ::log::warn!(target: "hessian_probe", "{}: {error}; the probe starts afresh", store.path().display());
+        ::log::warn!("{}: {error}; the probe starts afresh", store.path().display());
         None
     })
 }

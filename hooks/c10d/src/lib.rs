@@ -30,6 +30,7 @@
 //! | `TORCHELASTIC_USE_AGENT_STORE` | `True`: the launcher hosts the store; else rank 0 does |
 //! | `TORCHELASTIC_RESTART_COUNT` | keeps a restarted group apart from its predecessor |
 //! | `GLOO_SOCKET_IFNAME` | the network interface that Gloo uses |
+//! | `HESSIAN_PROBE_C10D_LABELLED` | set by [`Launcher`] where it puts the rank in front of a rank's lines itself, for [`RankLogger`] |
 //! | `HESSIAN_PROBE_C10D_CHECK` | `always` (default) or `first`, see below; equal on all ranks |
 //!
 //! # What is checked
@@ -104,9 +105,12 @@
 //! | `small.rs` | collectives whose data fits the packets |
 //! | `environment.rs` | torchrun's variables |
 //! | `store.rs`, `launch.rs`, `ranks.rs` | hosting a store; starting ranks; their processes |
+//! | `rank_logger.rs` | a logger that says the rank |
 //! | `autograd.rs`, `generator.rs` | `torch::autograd::grad` and generator states, which `tch` lacks |
 //! | `error.rs` | all that can go wrong |
 //! | `ffi.rs`, `shim/` | the C++ boundary |
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod autograd;
 mod call;
@@ -118,6 +122,7 @@ pub mod launch;
 mod link;
 mod packet;
 pub mod process_group;
+mod rank_logger;
 mod ranks;
 mod reduce_op;
 mod small;
@@ -127,5 +132,6 @@ pub use autograd::{GradOptions, grad};
 pub use error::{Error, Result, Silent};
 pub use launch::{Forward, Launcher, Outcome, Output, is_launched};
 pub use process_group::{Backend, ProcessGroup};
+pub use rank_logger::RankLogger;
 pub use reduce_op::ReduceOp;
 pub use store::StoreServer;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::launch::{Forward, Output};
+use crate::rank_logger::LABELLED;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +50,13 @@ impl Ranks {
             Output::PrefixedAll | Output::Captured => false,
         };
         let stream = || if inherit { Stdio::inherit() } else { Stdio::piped() };
+        // So that its log lines do not say their rank twice.
+        let labelled = !inherit && self.output != Output::Captured;
+        if labelled {
+            self.command.env(LABELLED, "1");
+        } else {
+            self.command.env_remove(LABELLED);
+        }
         let mut child = self
             .command
             .env("RANK", rank.to_string())

@@ -107,6 +107,8 @@
 //! # Not there yet
 //! Gathering a block while its predecessor runs, GPUs. They are coming; the parts of the crate are shaped for them.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod checkpoint;
 pub mod config;
 pub mod data;

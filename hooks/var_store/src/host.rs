@@ -1,0 +1,134 @@
+//! The host.
+
+use crate::error::Result;
+use crate::evaluation::{self, evaluate};
+use crate::loss::Loss;
+use crate::mean::{agree, mean};
+use crate::variables::Variables;
+use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard, SingleProcess};
+use std::fmt;
+use tch::Tensor;
+use tch::nn::VarStore;
+
+/// What a loop on a [`VarStore`] lends to a probe: its trainable variables, and the loss of a closure at their present
+/// values. The [crate's page](crate) has a loop with all calls.
+pub struct VarStoreHost<'g, F> {
+    variables: Variables,
+    closure: F,
+    group: &'g dyn ProcessGroup,
+    targets: Option<u64>,
+    progress: Progress,
+}
+
+impl<F> fmt::Debug for VarStoreHost<'_, F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("VarStoreHost")
+            .field("parameters", &self.variables.parameters.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("targets", &self.targets)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: FnMut() -> L, L: Loss> VarStoreHost<'static, F> {
+    /// A host in one process. `loss` computes the mean loss of a fixed batch with the model in `vs`: a tensor of one number,
+    /// or a `Result` of one.
+    ///
+    /// Which variables are parameters is settled here: make it after the model, and after freezing.
+    ///
+    /// # Errors
+    /// [`NothingTrainable`](crate::Error::NothingTrainable).
+    pub fn new(vs: &VarStore, loss: F) -> Result<Self> {
+        let variables = Variables::of(vs)?;
+        Ok(Self {
+            variables,
+            closure: loss,
+            group: &SingleProcess,
+            targets: None,
+            progress: Progress::default(),
+        })
+    }
+}
+
+impl<'g, F> VarStoreHost<'g, F> {
+    /// The same in a data-parallel loop: every rank holds all parameters, with the same values, and its closure computes the
+    /// loss of its own part of the probe batch. The loss of the probe is the mean over ranks.
+    #[must_use]
+    pub fn over<'a>(self, group: &'a dyn ProcessGroup) -> VarStoreHost<'a, F> {
+        let Self { variables, closure, targets, progress, .. } = self;
+        VarStoreHost { variables, closure, group, targets, progress }
+    }
+
+    /// Says how many targets (examples, tokens) of all ranks the loss is a mean over, for the snapshots.
+    #[must_use]
+    pub fn targets(self, targets: u64) -> Self {
+        Self { targets: Some(targets), ..self }
+    }
+
+    /// Says where training stands, for schedules like `"0.1dur"` and `"1e9tok"`.
+    pub fn set_progress(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+}
+
+impl<F: FnMut() -> L, L: Loss> VarStoreHost<'_, F> {
+    fn evaluate<T>(&mut self, derive: impl FnOnce(&Variables, &Tensor) -> Result<T>) -> Result<(f64, T)> {
+        let Self { variables, closure, group, .. } = self;
+        let outcome = evaluate(variables, closure, |loss| derive(variables, loss));
+        agree(*group, variables, outcome)
+    }
+}
+
+impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
+    fn shards(&self) -> Vec<Shard> {
+        let parameters = self.variables.parameters.iter();
+        let replicated = self.group.world_size() > 1;
+        Shard::whole(parameters.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())), replicated)
+    }
+
+    fn gradient(&mut self) -> Result<Gradient, HostError> {
+        let (loss, tensors) = self.evaluate(evaluation::gradient)?;
+        Ok(Gradient { loss, tensors: mean(self.group, tensors)? })
+    }
+
+    // With a graph: a loss may contain gradients of its own.
+    fn loss(&mut self) -> Result<f64, HostError> {
+        Ok(self.evaluate(|_, _| Ok(()))?.0)
+    }
+
+    fn group(&self) -> &dyn ProcessGroup {
+        self.group
+    }
+
+    fn offers_exact_hvp(&self) -> bool {
+        true
+    }
+
+    /// By differentiating twice, on every rank for its own part of the batch. Fails where an operation of the model has no
+    /// second derivative (libtorch's fused attention, for one).
+    fn exact_hvp(&mut self, v: &[Tensor]) -> Result<Vec<Tensor>, HostError> {
+        let (_, product) = self.evaluate(|variables, loss| evaluation::product(variables, loss, v))?;
+        Ok(mean(self.group, product)?)
+    }
+
+    fn probe_tokens(&self) -> Option<u64> {
+        self.targets
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn random_state(&mut self) -> Result<Option<RandomState>, HostError> {
+        Ok(Some(RandomState(self.variables.random_state()?)))
+    }
+
+    fn set_random_state(&mut self, state: &RandomState) -> Result<(), HostError> {
+        let (given, own) = (state.0.len(), self.variables.devices().len());
+        if given != own {
+            return Err(format!("a random state of {given} generators, not of this host's {own}").into());
+        }
+        Ok(self.variables.set_random_state(&state.0)?)
+    }
+}
