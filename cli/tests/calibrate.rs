@@ -204,3 +204,28 @@ fn references_without_double_backward_judge_alike_and_what_cannot_be_judged_is_r
     let output = calibrate(case.directory.path(), &["--fixed-step", "-1"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }
+
+#[test]
+fn an_interrupted_calibration_leaves_what_it_has_found() {
+    let shape = Shape::small(6);
+    let case = Case::new(&shape, &[Example::new(&tokens(1, 12, shape.vocabulary), None).line()]);
+    let (directory, out) = (case.directory.path(), case.path("c.json"));
+    let mut command = program();
+    command.arg("calibrate").arg("--model").arg(directory.join("model"));
+    command.arg("--data").arg(directory.join("data.jsonl")).arg("--out").arg(&out);
+    // Many Lanczos steps, so that it is in the midst of them when the first record lies there.
+    let mut running =
+        command.args(["--precisions", "f64,f32", "--points", "1", "--steps", "400"]).spawn().unwrap();
+    while !out.exists() {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it wrote a record");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let process = libc::pid_t::try_from(running.id()).unwrap();
+    // SAFETY: the process is our child and was not waited for.
+    assert_eq!(unsafe { libc::kill(process, libc::SIGTERM) }, 0);
+    assert_eq!(running.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+    let record: Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+    assert_eq!(record["complete"], false);
+    let regimes: Vec<Regime> = serde_json::from_value(record["precisions"].clone()).unwrap();
+    assert_eq!(regimes[0].directions.len(), 3, "{record}");
+}

@@ -17,7 +17,8 @@ pub struct CalibrateArguments {
     #[arg(long, value_name = "FILE.jsonl")]
     pub data: PathBuf,
 
-    /// Where to write everything that was measured, as JSON [default: nowhere]
+    /// Where to write everything that was measured, as JSON, after each piece of work: an interrupted calibration leaves
+    /// what it has found, with `complete` false [default: nowhere]
     #[arg(long, value_name = "CALIBRATION.json")]
     pub out: Option<PathBuf>,
 

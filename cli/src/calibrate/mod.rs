@@ -70,9 +70,15 @@ fn calibrate(arguments: &CalibrateArguments, display: &Display, stop: &Stop) -> 
     for line in study.announcement() {
         display.note(&line);
     }
-    let regimes = study.run(display, stop)?;
+    let record = |regimes, complete| Calibration::new(arguments, &data, regimes, complete);
+    // Of a calibration that takes hours, what was measured outlives it.
+    let keep = |regimes| match &report {
+        Some(report) => Ok(report.write(&record(regimes, false))?),
+        None => Ok(()),
+    };
+    let regimes = study.run(display, stop, &keep)?;
     display.end();
-    let calibration = Calibration::new(arguments, &data, regimes);
+    let calibration = record(regimes, true);
     print!("{}", table::Tables(&calibration));
     if let Some(report) = &report {
         report.write(&calibration)?;

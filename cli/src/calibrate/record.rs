@@ -24,14 +24,16 @@ pub struct Calibration {
     pub tokens: u64,
     /// The seed of the random vector.
     pub seed: u64,
-    /// Seconds since 1970, at the end.
+    /// Seconds since 1970 when this was written.
     pub unix_time: f64,
+    /// Whether it came to its end; where it did not, precisions or their Lanczos runs are missing.
+    pub complete: bool,
     /// One for each precision, in the order asked for; `name` is the precision.
     pub precisions: Vec<Regime>,
 }
 
 impl Calibration {
-    pub fn new(arguments: &CalibrateArguments, data: &Data, precisions: Vec<Regime>) -> Self {
+    pub fn new(arguments: &CalibrateArguments, data: &Data, precisions: Vec<Regime>, complete: bool) -> Self {
         Self {
             version: CALIBRATION_VERSION,
             model: arguments.model.display().to_string(),
@@ -40,6 +42,7 @@ impl Calibration {
             tokens: data.targets() as u64,
             seed: arguments.seed,
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            complete,
             precisions,
         }
     }

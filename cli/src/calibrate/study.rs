@@ -94,8 +94,14 @@ impl<'a> Study<'a> {
         )]
     }
 
-    /// One record for each precision, in the order asked for.
-    pub fn run(&self, display: &Display, stop: &Stop) -> Result<Vec<Regime>, Failure> {
+    /// One record for each precision, in the order asked for. After each piece of work `keep` gets what there is: a
+    /// precision whose Lanczos runs are to come has none in its record.
+    pub fn run(
+        &self,
+        display: &Display,
+        stop: &Stop,
+        keep: &dyn Fn(Vec<Regime>) -> Result<(), Failure>,
+    ) -> Result<Vec<Regime>, Failure> {
         let interrupter = Interrupter::default();
         stop.attach(interrupter.clone());
         let plan = self.config.plan(self.method);
@@ -137,18 +143,25 @@ impl<'a> Study<'a> {
                     found.push((precision, regime));
                     Ok(())
                 })?;
+                keep(self.in_order(&found))?;
             }
             reference.drop_directions();
-            for (precision, regime) in &mut found[first..] {
+            for index in first..found.len() {
+                let (precision, regime) = &mut found[index];
                 watched(format!("{precision}: Lanczos"), plan.runs, &mut |watch| {
                     let mut host = self.host(precision.evaluation())?;
                     Ok(degrade(&mut host, regime, &reference.record, &self.config, watch)?)
                 })?;
+                keep(self.in_order(&found))?;
             }
         }
-        let position = |precision: &Precision| self.order.iter().position(|other| other == precision);
-        found.sort_by_key(|(precision, _)| position(precision));
-        Ok(found.into_iter().map(|(_, regime)| regime).collect())
+        Ok(self.in_order(&found))
+    }
+
+    /// As they were asked for: points are measured in an order of their own.
+    fn in_order(&self, found: &[(Precision, Regime)]) -> Vec<Regime> {
+        let of = |asked: &Precision| found.iter().find(|(precision, _)| precision == asked);
+        self.order.iter().filter_map(of).map(|(_, regime)| regime.clone()).collect()
     }
 
     fn host(&self, config: EvaluationConfig) -> Result<Evaluation<'a>, Failure> {

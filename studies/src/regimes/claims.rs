@@ -10,19 +10,17 @@ const RATIO: f64 = 3.0;
 
 /// All claims.
 pub fn of(study: &Study) -> Vec<Claim> {
-    let Study { demo, smollm2, smollm2_bf16 } = study;
+    let Study { demo, smollm2 } = study;
     vec![
         no_fixed_step(demo, 3.0),
         no_fixed_step(smollm2, 30.0),
         automatic_is_near_the_best(demo),
         automatic_is_near_the_best(smollm2),
-        automatic_is_near_the_best(smollm2_bf16),
         automatic_run(demo),
         automatic_run(smollm2),
         fixed_runs(demo),
         fixed_runs(smollm2),
         bf16_compute(demo),
-        bf16_compute(smollm2_bf16),
         deflation(demo),
         deflation(smollm2),
     ]

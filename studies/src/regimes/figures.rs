@@ -19,7 +19,6 @@ pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("demo", errors(&study.demo, &[&single[..], &half, &double].concat())?),
         ("smollm2", errors(&study.smollm2, &single)?),
-        ("smollm2-bf16", errors(&study.smollm2_bf16, &half)?),
     ])
 }
 

@@ -13,8 +13,6 @@ pub struct Study {
     pub demo: Model,
     /// SmolLM2-135M in f32.
     pub smollm2: Model,
-    /// The same in bf16 compute, on fewer tokens.
-    pub smollm2_bf16: Model,
 }
 
 /// A model in several precisions.

@@ -15,7 +15,7 @@ const DIRECTIONS: [(DirectionKind, &str); 3] = [
 
 /// The page's sections.
 pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
-    let Study { demo, smollm2, smollm2_bf16 } = study;
+    let Study { demo, smollm2 } = study;
     let section = |name, markdown| Section { name, markdown };
     vec![
         section("claims", claim::list(claims)),
@@ -29,10 +29,6 @@ pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
         section("SmolLM2: choices", choices(smollm2)),
         section("SmolLM2: runs", runs(smollm2)),
         section("SmolLM2: deflation", deflation(smollm2)),
-        section("bf16: settings", settings(smollm2_bf16)),
-        section("bf16: sweeps", sweeps(smollm2_bf16)),
-        section("bf16: choices", choices(smollm2_bf16)),
-        section("bf16: runs", runs(smollm2_bf16)),
     ]
 }
 
