@@ -106,8 +106,8 @@ fn deflation(model: &Model) -> Claim {
         return Claim::new(false, statement, "it was not measured");
     };
     let shown = |found: &Deflated| {
-        let mass = percent(found.mass.mean);
-        format!("floor {} and mass below it {mass} with {} deflated", short(found.floor), found.deflated)
+        let mass = 100.0 * found.mass.mean;
+        format!("floor {} and mass below it {mass:.4} % with {} deflated", short(found.floor), found.deflated)
     };
     Claim::new(with.floor < without.floor, statement, format!("{}; {}", shown(without), shown(with)))
 }

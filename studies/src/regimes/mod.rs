@@ -32,3 +32,28 @@ pub fn run(options: &Options) -> Result<Vec<Claim>> {
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page;
+
+    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
+    #[test]
+    fn the_page_shows_what_the_record_says() {
+        let record = include_str!("../../../docs/studies/regimes.json");
+        let page = include_str!("../../../docs/studies/regimes.md");
+        let study = serde_json::from_str(record).unwrap();
+        let claims = claims::of(&study);
+        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
+        let drawn = [
+            ("demo", include_str!("../../../docs/studies/regimes-demo.svg").to_owned()),
+            ("smollm2", include_str!("../../../docs/studies/regimes-smollm2.svg").to_owned()),
+        ];
+        assert!(figures::all(&study).unwrap() == drawn);
+        assert!(!claims.is_empty());
+        for claim in &claims {
+            assert!(claim.holds, "{claim:?}");
+        }
+    }
+}
