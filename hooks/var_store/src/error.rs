@@ -114,7 +114,8 @@ pub enum Error {
     },
 }
 
-pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+/// Results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Says what was computed when libtorch failed.
 pub(crate) trait During<T> {

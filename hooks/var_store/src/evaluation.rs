@@ -1,15 +1,12 @@
-//! One call of the closure and what is differentiated of it, on this rank.
+//! One call of the closure, on this rank.
 
-use crate::error::{During, Error, Result};
+use crate::derivatives::value;
+use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::variables::Variables;
-use hessian_probe_c10d::autograd::{GradOptions, grad};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tch::{Kind, Tensor};
-
-const GRADIENT: &str = "the gradient of the closure's loss";
-const PRODUCT: &str = "the second derivative of the closure's loss (an operation in it may have none)";
+use tch::Tensor;
 
 /// What an evaluation came to, with a panic kept until the other ranks know of it.
 pub(crate) type Outcome<T> = std::result::Result<Result<T>, Box<dyn Any + Send>>;
@@ -34,66 +31,4 @@ pub(crate) fn evaluate<L: Loss, T>(
     });
     let put_back = variables.put_back(&kept);
     outcome.map(|evaluated| evaluated.and_then(|evaluated| put_back.map(|()| evaluated)))
-}
-
-fn value(loss: &Tensor) -> Result<f64> {
-    let (shape, kind) = (loss.size(), loss.kind());
-    let floating = matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16);
-    if loss.numel() != 1 || !floating {
-        return Err(Error::NotScalar { shape, kind });
-    }
-    if !loss.requires_grad() {
-        return Err(Error::NoGraph);
-    }
-    let loss = loss.f_double_value(&[]).during("reading the closure's loss")?;
-    if loss.is_finite() { Ok(loss) } else { Err(Error::NonFinite { loss }) }
-}
-
-/// ∂L/∂θ, with zeros for parameters that the loss does not use.
-pub(crate) fn gradient(variables: &Variables, loss: &Tensor) -> Result<Vec<Tensor>> {
-    let parameters = variables.tensors();
-    let options = GradOptions { allow_unused: true, ..GradOptions::default() };
-    let gradient = grad(&[loss], &parameters, &[], options).during(GRADIENT)?;
-    if gradient.iter().all(Option::is_none) {
-        return Err(Error::NoGraph);
-    }
-    or_zeros(gradient, &parameters)
-}
-
-/// ∂²L/∂θ² · v, by differentiating ⟨∂L/∂θ, v⟩.
-pub(crate) fn product(variables: &Variables, loss: &Tensor, v: &[Tensor]) -> Result<Vec<Tensor>> {
-    let parameters = variables.tensors();
-    let fits = v.len() == parameters.len() && v.iter().zip(&parameters).all(|(v, p)| v.numel() == p.numel());
-    if !fits {
-        return Err(Error::Misaligned { given: v.len(), parameters: parameters.len() });
-    }
-    let options = GradOptions { allow_unused: true, create_graph: true, ..GradOptions::default() };
-    let gradient = grad(&[loss], &parameters, &[], options).during(GRADIENT)?;
-    if gradient.iter().all(Option::is_none) {
-        return Err(Error::NoGraph);
-    }
-    // Where the loss is linear in a parameter its gradient is a constant.
-    let curved: Vec<(&Tensor, Tensor)> = gradient
-        .iter()
-        .zip(v)
-        .filter_map(|(gradient, v)| Some((gradient.as_ref().filter(|gradient| gradient.requires_grad())?, v)))
-        .map(|(gradient, v)| Ok((gradient, v.f_to_kind(gradient.kind())?.f_reshape(gradient.size())?)))
-        .collect::<Result<_, tch::TchError>>()
-        .during(PRODUCT)?;
-    if curved.is_empty() {
-        return or_zeros(parameters.iter().map(|_| None).collect(), &parameters);
-    }
-    let outputs: Vec<&Tensor> = curved.iter().map(|(gradient, _)| *gradient).collect();
-    let weights: Vec<Option<&Tensor>> = curved.iter().map(|(_, v)| Some(v)).collect();
-    let options = GradOptions { allow_unused: true, ..GradOptions::default() };
-    or_zeros(grad(&outputs, &parameters, &weights, options).during(PRODUCT)?, &parameters)
-}
-
-fn or_zeros(derivatives: Vec<Option<Tensor>>, parameters: &[&Tensor]) -> Result<Vec<Tensor>> {
-    let zeros = |parameter: &Tensor| parameter.f_detach()?.f_zeros_like();
-    let filled = derivatives
-        .into_iter()
-        .zip(parameters)
-        .map(|(derivative, parameter)| derivative.map_or_else(|| zeros(parameter), Ok));
-    filled.collect::<Result<_, _>>().during("filling in the gradient of unused parameters")
 }

@@ -1,7 +1,8 @@
 //! The host.
 
+use crate::derivatives;
 use crate::error::Result;
-use crate::evaluation::{self, evaluate};
+use crate::evaluation::evaluate;
 use crate::loss::Loss;
 use crate::mean::{agree, mean};
 use crate::variables::Variables;
@@ -18,6 +19,7 @@ pub struct VarStoreHost<'g, F> {
     group: &'g dyn ProcessGroup,
     targets: Option<u64>,
     progress: Progress,
+    training_loss: Option<f64>,
 }
 
 impl<F> fmt::Debug for VarStoreHost<'_, F> {
@@ -47,6 +49,7 @@ impl<F: FnMut() -> L, L: Loss> VarStoreHost<'static, F> {
             group: &SingleProcess,
             targets: None,
             progress: Progress::default(),
+            training_loss: None,
         })
     }
 }
@@ -56,8 +59,8 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// loss of its own part of the probe batch. The loss of the probe is the mean over ranks.
     #[must_use]
     pub fn over<'a>(self, group: &'a dyn ProcessGroup) -> VarStoreHost<'a, F> {
-        let Self { variables, closure, targets, progress, .. } = self;
-        VarStoreHost { variables, closure, group, targets, progress }
+        let Self { variables, closure, targets, progress, training_loss, .. } = self;
+        VarStoreHost { variables, closure, group, targets, progress, training_loss }
     }
 
     /// Says how many targets (examples, tokens) of all ranks the loss is a mean over, for the snapshots.
@@ -69,6 +72,11 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// Says where training stands, for schedules like `"0.1dur"` and `"1e9tok"`.
     pub fn set_progress(&mut self, progress: Progress) {
         self.progress = progress;
+    }
+
+    /// Says what the loss of the last training step was, of this rank's part of the batch or of all, for `[triggers]`.
+    pub fn set_training_loss(&mut self, loss: f64) {
+        self.training_loss = Some(loss);
     }
 }
 
@@ -88,7 +96,8 @@ impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
     }
 
     fn gradient(&mut self) -> Result<Gradient, HostError> {
-        let (loss, tensors) = self.evaluate(evaluation::gradient)?;
+        let (loss, tensors) =
+            self.evaluate(|variables, loss| derivatives::gradient(&variables.tensors(), loss))?;
         Ok(Gradient { loss, tensors: mean(self.group, tensors)? })
     }
 
@@ -108,12 +117,17 @@ impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
     /// By differentiating twice, on every rank for its own part of the batch. Fails where an operation of the model has no
     /// second derivative (libtorch's fused attention, for one).
     fn exact_hvp(&mut self, v: &[Tensor]) -> Result<Vec<Tensor>, HostError> {
-        let (_, product) = self.evaluate(|variables, loss| evaluation::product(variables, loss, v))?;
+        let (_, product) =
+            self.evaluate(|variables, loss| derivatives::product(&variables.tensors(), loss, v))?;
         Ok(mean(self.group, product)?)
     }
 
     fn probe_tokens(&self) -> Option<u64> {
         self.targets
+    }
+
+    fn training_loss(&self) -> Option<f64> {
+        self.training_loss
     }
 
     fn progress(&self) -> Progress {

@@ -49,6 +49,12 @@
 //! Over several ranks the loss is the mean over ranks of each rank's loss, as in data-parallel training; give each rank
 //! equally many targets, or scale by what it has.
 //!
+//! # Smooth activations
+//! A Hessian needs a loss that is twice differentiable. ReLU's kinks are no curvature to double backward, but they are to
+//! differences of gradients, as large as the step is small: predicted errors are large, and the snapshot warns. The
+//! curvature of such a network between its kinks comes from `[hvp] difference = "exact"`; tanh, GELU and SiLU have no
+//! kinks.
+//!
 //! # What an evaluation leaves as it was
 //! | | how |
 //! |---|---|
@@ -68,6 +74,7 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod derivatives;
 mod error;
 mod evaluation;
 mod host;
@@ -75,6 +82,6 @@ mod loss;
 mod mean;
 mod variables;
 
-pub use error::Error;
+pub use error::{Error, Result};
 pub use host::VarStoreHost;
 pub use loss::Loss;
