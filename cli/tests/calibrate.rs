@@ -103,15 +103,11 @@ fn all_four_precisions_are_measured_and_shown_and_drawn() {
     }
 }
 
-/// A byte-level model of 0.85 million parameters, trained for a while on the text of this repository.
+/// A byte-level model of 0.85 million parameters, trained for a while on a text that nobody edits: what is measured does
+/// not change with the documentation. It matters in bf16 compute: after some texts the error of a random vector is 4.7
+/// times the best, which is a known defect, and after others curvature is so steep that bf16 is outside its regime.
 fn trained(directory: &Path) {
-    let text = concat!(
-        include_str!("../../README.md"),
-        include_str!("../../LICENSE-APACHE"),
-        include_str!("../../src/lib.rs"),
-        include_str!("../../src/error.rs"),
-        include_str!("../../src/host.rs"),
-    );
+    let text = include_str!("fixtures/text.txt");
     let corpus = Corpus::from_bytes(text.as_bytes().to_vec(), 0.1).unwrap();
     let model = LlamaConfig {
         num_key_value_heads: Some(2),
