@@ -6,8 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Limits beyond which a probe that is due is skipped, with the reason in the log. They hold for `[track]`, too, on
-/// its own.
+/// Limits beyond which a probe that is due is skipped, with the reason in the log. They hold for `[track]` and
+/// `[sharpness]`, too, for each on its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetConfig {
@@ -115,6 +115,11 @@ impl Overhead {
     /// A probe that took `seconds` has just ended.
     pub(crate) fn record(&mut self, seconds: f64) {
         self.last = Some((Instant::now(), seconds));
+    }
+
+    /// The seconds of training since the last probe.
+    pub(crate) fn training_seconds(&self) -> Option<f64> {
+        self.last.map(|(ended, _)| ended.elapsed().as_secs_f64())
     }
 
     /// The share of the training time since the last probe that another one would take, on this rank.

@@ -196,6 +196,12 @@ pub trait Host {
         Ok(None)
     }
 
+    /// The loss of training's last step, before it: of all ranks, or of this rank's part of the batch; what counts is the mean
+    /// over ranks. `None`, the default, where the loop does not tell, or has taken no step.
+    fn training_loss(&self) -> Option<f64> {
+        None
+    }
+
     /// Where the training stands.
     fn progress(&self) -> Progress {
         Progress::default()

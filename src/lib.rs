@@ -27,8 +27,9 @@
 //!    └─ probe.on_train_end(&mut host)?                     a last probe if asked for; the logs are written
 //! ```
 //! What the loop lends is a [`Host`]: its shards, its gradient, its group of ranks. The crates
-//! `hessian-probe-fsdp` (a fully sharded trainer), `hessian-probe-var-store` (any loop on a `VarStore`) and
-//! `hessian-probe-c10d` (ranks over libtorch's own collectives) are hosts and groups ready to use.
+//! `hessian-probe-fsdp` (a fully sharded trainer), `hessian-probe-var-store` (any loop on a `VarStore`),
+//! `hessian-probe-rusttorch` (that crate's `ShardedTrainer`) and `hessian-probe-c10d` (ranks over libtorch's own collectives)
+//! are hosts and groups ready to use.
 //!
 //! ```
 //! use hessian_probe::{Callback, Gradient, HessianProbe, Host, HostError, ProbeConfig};
@@ -98,6 +99,9 @@
 //! | [`blocks`] | how much of the Hessian is block-diagonal |
 //! | [`optimizer`] | curvature as the loop's optimizer sees it, and the largest that it bears |
 //! | [`directions`] | curvature along the gradient, the update, a vector of the user's |
+//! | [`sharpness`] | how far along the update the loss may go, by forward passes: cheap enough for every step |
+//! | [`tracking`] | λ_max between probes |
+//! | [`triggers`] | probes that start by themselves, and the record from before |
 //! | [`krylov`] | Lanczos, the basis, the tridiagonal eigenproblem |
 //! | [`regimes`] | where products are to be trusted: sweeps of steps in several precisions against a reference |
 //! | [`operator`] | v ↦ Hv by differences, and the step for each v |
@@ -135,9 +139,11 @@ mod progress;
 pub mod regimes;
 pub mod schedule;
 pub mod sharded;
+pub mod sharpness;
 mod slq;
 pub mod spectrum;
 pub mod tracking;
+pub mod triggers;
 
 pub use callback::{Callback, Control};
 pub use config::{OnError, ProbeConfig};

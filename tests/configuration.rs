@@ -29,6 +29,15 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[slq]\noperator = \"preconditioned\"\ndeflate = 2", "slq.deflate", "on the Hessian"),
         ("[slq]\noperator = \"preconditioned\"\n[resume]\nevery = 2", "resume.every", "on the Hessian"),
         ("[directions]\nhessian = true", "hessian", "unknown field"),
+        ("[sharpness]\nevery = 0", "sharpness.every", "more than 0"),
+        ("[sharpness]\npasses = 9", "sharpness.passes", "3 to 8"),
+        ("[sharpness]\ntolerance = 0.0", "sharpness.tolerance", "between 0 and 1"),
+        ("[triggers]\nloss_spike = 0.0", "triggers.loss_spike", "positive"),
+        ("[triggers]\nmargin = 0.9", "triggers.margin", "track.every"),
+        ("[triggers]\nstep_ratio = 0.9", "triggers.step_ratio", "sharpness.every"),
+        ("[triggers]\nwindow = 4", "triggers.window", "between 8"),
+        ("[triggers]\nrecent = 0", "triggers.recent", "between 1"),
+        ("[triggers]\nfile = \"\"", "triggers.file", "a file"),
         ("[budget]\nmax_overhead = -0.1", "budget.max_overhead", "positive"),
         ("[budget]\nmax_memory = \"lots\"", "lots", "number of bytes"),
         ("[resume]\nevery = 0", "resume.every", "at least 1"),
@@ -87,7 +96,8 @@ fn a_configuration_reads_back_from_its_own_toml() {
         "on_error = \"stop\"\n[schedule]\nevery = \"0.1dur\"\nat = [3, \"1e6tok\"]\nat_end = true\n\
          [slq]\nreorthogonalize = { window = 4 }\ndistribution = \"gaussian\"\ndtype = \"f64\"\n\
          [hvp]\ndifference = \"forward\"\nstep_size = { relative = 1e-6 }\n[log]\ndir = \"x\"\nqueue = 3",
-        "[directions]\nupdate = true\n[track]\nevery = 3",
+        "[directions]\nupdate = true\n[track]\nevery = 3\n[sharpness]\nevery = \"0.1dur\"\npasses = 5",
+        "[track]\nevery = 2\n[triggers]\nmargin = 0.9\nfile = \"now\"\nstop_margin = 2.0",
         "[slq]\noperator = \"both\"\nbasis = { dtype = \"bf16\" }",
         "[blocks]\nby = \"kind\"\nmethod = \"stochastic\"\nmax_hvps = 40\nevery = 3",
         "[blocks]\nvectors = 2\n[[blocks.patterns]]\nname = \"a\"\npatterns = [\"*.q\", \"*.k\"]\n\

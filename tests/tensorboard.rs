@@ -8,7 +8,9 @@ use hessian_probe::Snapshot;
 use hessian_probe::config::{LogConfig, ProbeConfig};
 use hessian_probe::log::tensorboard::SymlogAxis;
 use hessian_probe::log::{JSONL_FILE, LogWriter, Record, Session, Skipped, drop_orphans, read_jsonl};
+use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::tracking::Tracked;
+use hessian_probe::triggers::{Cause, Recent, Triggered};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -261,8 +263,37 @@ fn tensorboard_reads_every_record_and_every_value() {
         lambda_max: snapshots(&[snapshot(10)]).next().unwrap().lambda_max,
         overlap: None,
         gradient_overlap: Some(0.125),
+        stability: None,
+        operator: hessian_probe::config::SpectrumOf::Hessian,
         gradients: 5,
         seconds: 0.5,
+    });
+    let sharpness = Record::Sharpness(CriticalSharpness {
+        step: 36,
+        unix_time: 1_750_000_036.5,
+        coming: true,
+        loss: 2.375,
+        update_norm: 0.0625,
+        multiple: Some(3.1),
+        error: None,
+        lower: Some(3.0),
+        upper: Some(3.2),
+        step_ratio: Some(1.0 / 3.1),
+        learning_rate: Some(1e-3),
+        sharpness: Some(2.0 / 3.1e-3),
+        realised: 1.0,
+        passes: 6,
+        seconds: 0.25,
+        share: Some(0.04),
+    });
+    let triggered = Record::Triggered(Triggered {
+        step: 38,
+        unix_time: 1_750_000_038.5,
+        causes: vec![
+            Cause::LossSpike { loss: Some(4.5), score: Some(9.5), median: 2.5, deviation: 0.2 },
+            Cause::File { path: "probe-now".into() },
+        ],
+        recent: vec![Recent { step: 38, loss: Some(4.5), ..Recent::default() }],
     });
     let records = [
         session(0),
@@ -271,6 +302,8 @@ fn tensorboard_reads_every_record_and_every_value() {
         skipped(20),
         Record::Snapshot(Box::new(odd)),
         tracked,
+        sharpness,
+        triggered,
         skipped(40),
     ];
     write(dir.path(), &records);
@@ -279,8 +312,8 @@ fn tensorboard_reads_every_record_and_every_value() {
     let [file] = &read["files"].as_array().unwrap()[..] else { panic!("{:?}", read["files"]) };
     let events = file["events"].as_array().unwrap();
     // The file's version, two for the session, one for each record after it.
-    assert_eq!((file["records"].as_u64(), file["torn"].as_bool()), (Some(9), Some(false)));
-    assert_eq!(events.len(), 9);
+    assert_eq!((file["records"].as_u64(), file["torn"].as_bool()), (Some(11), Some(false)));
+    assert_eq!(events.len(), 11);
     assert_eq!(events[0]["file_version"], "brain.Event:2");
     assert_eq!((&events[1]["status"], events[1]["step"].as_u64()), (&"START".into(), Some(0)));
     for (event, record) in events[3..].iter().zip(&records[1..]) {
@@ -303,6 +336,32 @@ fn tensorboard_reads_every_record_and_every_value() {
                 assert_eq!(read("track/gradient_overlap"), Some(bits(0.125)));
                 assert_eq!((read("track/loss"), read("track/seconds")), (Some(bits(2.5)), Some(bits(0.5))));
                 assert_eq!(values.len(), 5, "an overlap that is not known is not written");
+            }
+            Record::Sharpness(found) => {
+                assert_eq!(
+                    (&event["step"], &event["wall_time"]),
+                    (&found.step.into(), &found.unix_time.into())
+                );
+                let read = |tag: &str| value(values, tag)["value"].as_f64();
+                for (tag, expected) in [
+                    ("sharpness/critical", found.sharpness),
+                    ("sharpness/multiple", found.multiple),
+                    ("sharpness/step_ratio", found.step_ratio),
+                    ("sharpness/update_norm", Some(found.update_norm)),
+                    ("sharpness/loss", Some(found.loss)),
+                    ("sharpness/passes", Some(6.0)),
+                    ("sharpness/seconds", Some(found.seconds)),
+                    ("sharpness/share", found.share),
+                ] {
+                    assert_eq!(read(tag).map(bits), expected.map(bits), "{tag}");
+                }
+                assert_eq!(values.len(), 8, "an error that is not known is not written");
+            }
+            Record::Triggered(triggered) => {
+                assert_eq!(event["step"], triggered.step);
+                let text = value(values, "probe/triggered")["value"].as_str().unwrap();
+                assert!(text.contains("9.5 robust") && text.contains("probe-now"), "{text}");
+                assert_eq!(values.len(), 1);
             }
             Record::Skipped(skipped) => {
                 assert_eq!(event["step"], skipped.step);

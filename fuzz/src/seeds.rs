@@ -5,6 +5,8 @@ use crate::host::{Valley, probe};
 use crate::{envelope, models, scratch};
 use hessian_probe::checkpoint::Sidecar;
 use hessian_probe::log::{JSONL_FILE, JsonlSink, Record, Session, Sink, Skipped};
+use hessian_probe::sharpness::CriticalSharpness;
+use hessian_probe::triggers::{Cause, Recent, Triggered};
 use hessian_probe::{Callback, ProbeConfig};
 use hessian_probe_fsdp::{AttentionBias, LlamaConfig, RopeScaling, TrainerConfig};
 use std::fs;
@@ -151,6 +153,8 @@ fn log(directory: &Path) -> Files {
         Record::Skipped(skipped),
         Record::Session(again),
         Record::Tracked(tracked),
+        Record::Sharpness(critical_sharpness()),
+        Record::Triggered(triggered()),
     ] {
         sink.write(&record).expect("a line");
     }
@@ -288,4 +292,34 @@ fn gguf_name(name: &str) -> String {
     ]
     .into_iter()
     .fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+/// As after a step of which the bracket is known.
+fn critical_sharpness() -> CriticalSharpness {
+    CriticalSharpness {
+        step: 2,
+        unix_time: 1.7e9,
+        coming: true,
+        loss: 2.5,
+        update_norm: 0.125,
+        multiple: Some(2.5),
+        error: Some(0.02),
+        lower: Some(2.48),
+        upper: None,
+        step_ratio: Some(0.4),
+        learning_rate: Some(1e-2),
+        sharpness: Some(80.0),
+        realised: 1.0,
+        passes: 6,
+        seconds: 0.25,
+        share: None,
+    }
+}
+
+/// By a loss that was no number, and by a user.
+fn triggered() -> Triggered {
+    let spike = Cause::LossSpike { loss: None, score: None, median: 2.5, deviation: 0.25 };
+    let causes = vec![spike, Cause::Margin { value: 1.5, limit: 0.9 }, Cause::File { path: "now".into() }];
+    let recent = vec![Recent { step: 3, loss: Some(2.5), ..Recent::default() }];
+    Triggered { step: 4, unix_time: 1.7e9, causes, recent }
 }

@@ -9,6 +9,7 @@ use crate::checkpoint::envelope::{Fault, unwrap, wrap};
 use crate::checkpoint::{DIRECTORY, atomic};
 use crate::operator::Calibration;
 use crate::spectrum::Snapshot;
+use crate::triggers::TriggerState;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -41,6 +42,12 @@ pub struct Sidecar {
     /// How many ranks wrote the vector that tracking starts from, each its part; 0 where there is none.
     #[serde(default)]
     pub top_written_by: usize,
+    /// The multiple of the update at which the loss rose when critical sharpness was last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_multiple: Option<f64>,
+    /// What triggers go on from.
+    #[serde(default, skip_serializing_if = "TriggerState::is_empty")]
+    pub triggers: TriggerState,
     /// A hash of the configuration but for where it logs: says whether it was changed.
     pub configuration: u64,
     /// The last snapshot.
@@ -173,6 +180,8 @@ mod tests {
                 curvature: vec![(0.1 + 0.2, 1e-300), (3.0, 4.0)],
             },
             top_written_by: 2,
+            triggers: TriggerState::default(),
+            critical_multiple: Some(0.1 + 0.2),
             configuration: u64::MAX,
             latest: None,
         }

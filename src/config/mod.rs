@@ -8,7 +8,9 @@ use crate::budget::BudgetConfig;
 use crate::directions::DirectionsConfig;
 use crate::error::{Error, Result};
 use crate::schedule::ScheduleConfig;
+use crate::sharpness::SharpnessConfig;
 use crate::tracking::TrackConfig;
+use crate::triggers::TriggersConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +57,12 @@ pub struct ProbeConfig {
     pub directions: DirectionsConfig,
     /// The largest eigenvalue between full probes.
     pub track: TrackConfig,
+    /// Critical sharpness by forward passes; off by default.
+    #[serde(skip_serializing_if = "SharpnessConfig::is_default")]
+    pub sharpness: SharpnessConfig,
+    /// What starts a probe besides the schedule; off by default.
+    #[serde(skip_serializing_if = "TriggersConfig::is_default")]
+    pub triggers: TriggersConfig,
     /// What a probe may cost.
     pub budget: BudgetConfig,
     /// How a long probe survives the end of its process.
@@ -157,6 +165,8 @@ impl ProbeConfig {
         self.hvp.validate()?;
         self.blocks.validate()?;
         self.track.validate()?;
+        self.sharpness.validate()?;
+        self.triggers.validate(self.track.every.is_some(), self.sharpness.every.is_some())?;
         self.budget.validate()?;
         if self.resume.every == Some(0) {
             return Err(Error::config("resume.every", "must be at least 1; leave it out to save nothing"));

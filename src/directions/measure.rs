@@ -24,6 +24,11 @@ const ALONG: &str = "measuring the curvature along a direction";
 pub(crate) struct Lent(Option<Update>);
 
 impl Lent {
+    /// The update itself, if there is one.
+    pub(crate) fn into_update(self) -> Option<Update> {
+        self.0
+    }
+
     /// What the host lends, where `wanted`. Collective then.
     pub(crate) fn of(host: &mut dyn Host, wanted: bool, ranks: &mut Ranks) -> Result<Self> {
         if !wanted {

@@ -4,6 +4,7 @@ use super::record::{Record, Session, Skipped};
 use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
 use crate::directions::{Along, AlongUpdate, Directions};
 use crate::optimizer::{PreconditionedSpectrum, Stability};
+use crate::sharpness::CriticalSharpness;
 use crate::spectrum::{
     Cost, Estimate, Extreme, HvpReport, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Unresolved,
 };
@@ -19,6 +20,27 @@ pub(super) fn session(start_step: u64) -> Record {
 
 pub(super) fn skipped(step: u64, reason: &str) -> Record {
     Record::Skipped(Skipped { step, reason: reason.into() })
+}
+
+pub(super) fn sharpness(step: u64) -> CriticalSharpness {
+    CriticalSharpness {
+        step,
+        unix_time: 1_700_000_001.25,
+        coming: true,
+        loss: 2.5,
+        update_norm: 0.125,
+        multiple: Some(2.5),
+        error: Some(0.02),
+        lower: Some(2.48),
+        upper: Some(2.51),
+        step_ratio: Some(0.4),
+        learning_rate: Some(1e-2),
+        sharpness: Some(80.0),
+        realised: 1.0,
+        passes: 6,
+        seconds: 0.25,
+        share: Some(0.125),
+    }
 }
 
 pub(super) fn snapshot_record(step: u64) -> Record {

@@ -2,7 +2,8 @@
 //!
 //! # Format
 //! `snapshots.jsonl`, UTF-8. Each line is one [`Record`]: a JSON object with the key `"record"`
-//! (`"session"`, `"snapshot"`, `"tracked"` or `"skipped"`) beside the record's own keys, ended by one `\n`. Floats are
+//! (`"session"`, `"snapshot"`, `"tracked"`, `"sharpness"`,
+//! `"triggered"` or `"skipped"`) beside the record's own keys, ended by one `\n`. Floats are
 //! written so that they read back with the same bits. A process appends: a training that was resumed
 //! has several sessions in one file, and [`drop_orphans`](super::drop_orphans) tells what still counts.
 //! A line that a crash left unfinished is ended by the next process, so that only that line is lost.

@@ -127,6 +127,8 @@ pub fn drop_orphans(records: Vec<Record>) -> Vec<Record> {
                 Record::Snapshot(snapshot) => snapshot.step < start_step,
                 Record::Skipped(skipped) => skipped.step < start_step,
                 Record::Tracked(tracked) => tracked.step < start_step,
+                Record::Sharpness(found) => found.step < start_step,
+                Record::Triggered(triggered) => triggered.step < start_step,
                 Record::Session(_) => true,
             });
         }

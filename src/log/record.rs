@@ -1,7 +1,9 @@
 //! What is written: one of these a JSON line.
 
+use crate::sharpness::CriticalSharpness;
 use crate::spectrum::Snapshot;
 use crate::tracking::Tracked;
+use crate::triggers::Triggered;
 use serde::{Deserialize, Serialize};
 
 /// A record of the log, tagged by `"record"` in its serialised form.
@@ -18,6 +20,10 @@ pub enum Record {
     Skipped(Skipped),
     /// The largest eigenvalue between probes.
     Tracked(Tracked),
+    /// Critical sharpness, at its own steps.
+    Sharpness(CriticalSharpness),
+    /// A probe started by itself: the snapshot, or why there is none, follows.
+    Triggered(Triggered),
 }
 
 /// The start of a session.

@@ -27,7 +27,8 @@ pub mod step;
 
 pub use calibration::Calibration;
 pub(crate) use calibration::Learned;
+pub(crate) use difference::{From, displace};
 pub use finite_difference::{FiniteDifference, Start};
-pub(crate) use guard::loan_bytes;
+pub(crate) use guard::{Guard, loan_bytes};
 pub use preconditioned::Preconditioned;
 pub use scheme::Scheme;

@@ -16,13 +16,13 @@ impl HessianProbe {
         self.within("a probe", step, host, &self.overhead, &bytes)
     }
 
-    /// The same for tracking: limits hold for each of the two on its own.
+    /// The same for tracking: limits hold for each kind of measurement on its own.
     pub(super) fn tracking_keeps_to_budget(&self, step: u64, host: &dyn Host) -> Result<()> {
         let bytes = |layout: &Layout| tracking::bytes(host, layout, &self.config);
         self.within("tracking", step, host, &self.track_overhead, &bytes)
     }
 
-    fn within(
+    pub(super) fn within(
         &self,
         what: &str,
         step: u64,

@@ -22,25 +22,34 @@ impl Callback for HessianProbe {
         Ok(Control::Continue)
     }
 
-    /// Probes if the schedule says so. Otherwise nothing is communicated or computed.
+    /// Measures critical sharpness of the coming update if `[sharpness]` says so. Otherwise nothing is communicated or
+    /// computed.
+    fn on_before_optimizer_step(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
+        self.watch_sharpness(step, host)
+    }
+
+    /// Probes if the schedule or a trigger says so. Otherwise nothing is computed, and nothing communicated unless
+    /// `[triggers]` listens.
     fn on_step_end(&mut self, step: u64, host: &mut dyn Host) -> Result<Control> {
         self.make_ready(host)?;
         self.open_session(step, host);
         self.last_step = Some(step);
+        let asked = self.watch_sharpness(step, host)?;
         let progress = host.progress();
         let due = self.config.schedule.is_due(step, &progress, self.previous_tokens);
         let track = ScheduleConfig::regular(self.config.track.every);
         let tracked = !due && track.is_due(step, &progress, self.previous_tokens);
         self.previous_tokens = progress.tokens.unwrap_or(0);
-        if due {
-            self.scheduled(step, host)
-        } else if tracked {
+        let mut control = asked;
+        if tracked {
             let taken = self.tracking_keeps_to_budget(step, host);
             let taken = taken.and_then(|()| self.track(step, host).map(drop));
-            self.settle(step, taken)
-        } else {
-            Ok(Control::Continue)
+            control = control.and(self.settle(step, taken)?);
         }
+        if self.triggered(step, host)? || due {
+            control = control.and(self.scheduled(step, host)?);
+        }
+        Ok(control.and(self.limited(step, host)?))
     }
 
     /// Writes what the logs still hold. Communicates nothing.

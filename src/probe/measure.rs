@@ -25,6 +25,7 @@ impl HessianProbe {
             tracking::track(host, layout, config, learned, interrupter, step)
         })?;
         self.track_overhead.record(tracked.seconds);
+        self.latest_tracked = Some(tracked.clone());
         self.record(Record::Tracked(tracked.clone()));
         ::log::debug!(
             "step {step}: tracked λ_max {:.4e} ± {:.1e}, {} gradients in {:.2} s",
@@ -73,7 +74,7 @@ impl HessianProbe {
     }
 
     /// Runs a measurement once all ranks have said that they mean the same step and the same shards.
-    fn agreed<T>(
+    pub(super) fn agreed<T>(
         &mut self,
         step: u64,
         host: &mut dyn Host,

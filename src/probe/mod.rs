@@ -4,7 +4,9 @@ mod budget;
 mod callback;
 mod measure;
 mod optimizer;
+mod sharpness;
 mod state;
+mod triggers;
 
 use crate::blocks::Partition;
 use crate::budget::Overhead;
@@ -21,6 +23,7 @@ use crate::schedule::ScheduleConfig;
 use crate::sharded::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Estimate, Snapshot};
+use crate::tracking::Tracked;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +45,9 @@ pub struct HessianProbe {
     observer: Observer,
     overhead: Overhead,
     track_overhead: Overhead,
+    watched: sharpness::Watched,
+    armed: triggers::Armed,
+    latest_tracked: Option<Tracked>,
     learned: Learned,
     session_open: bool,
     previous_tokens: u64,
@@ -67,6 +73,9 @@ impl HessianProbe {
             observer: Observer::default(),
             overhead: Overhead::default(),
             track_overhead: Overhead::default(),
+            watched: sharpness::Watched::default(),
+            armed: triggers::Armed::default(),
+            latest_tracked: None,
             learned: Learned::default(),
             session_open: false,
             previous_tokens: 0,
@@ -95,6 +104,12 @@ impl HessianProbe {
     #[must_use]
     pub fn latest(&self) -> Option<&Snapshot> {
         self.latest.as_ref()
+    }
+
+    /// The largest eigenvalue as it was tracked last by this process, on every rank.
+    #[must_use]
+    pub fn latest_tracked(&self) -> Option<&Tracked> {
+        self.latest_tracked.as_ref()
     }
 
     /// A handle that ends a running probe from a signal handler or another thread.
@@ -149,6 +164,8 @@ impl HessianProbe {
         ranks.agree(host, BEGINNING, fits)?;
         let tracks = ScheduleConfig::regular(self.config.track.every).validate_in("track", &host.progress());
         ranks.agree(host, BEGINNING, tracks)?;
+        let watches = ScheduleConfig::regular(self.config.sharpness.every);
+        ranks.agree(host, BEGINNING, watches.validate_in("sharpness", &host.progress()))?;
         let difference = self.config.hvp.difference;
         let offered = if difference == Difference::Exact && !host.offers_exact_hvp() {
             Err(Error::config(
@@ -237,9 +254,7 @@ fn summary(snapshot: &Snapshot) -> String {
         Some(error) => format!("{:.4e} ± {error:.1e}", estimate.mean),
         None => format!("{:.4e}", estimate.mean),
     };
-    let preconditioned = snapshot.preconditioned.as_ref().map(|seen| &seen.stability);
-    let margin = preconditioned.or(snapshot.stability.as_ref()).and_then(|stability| stability.margin);
-    let margin = margin.map_or_else(String::new, |margin| format!(", margin {margin:.3}"));
+    let margin = snapshot.margin().map_or_else(String::new, |margin| format!(", margin {margin:.3}"));
     format!(
         "step {}: loss {:.4}, λ_max {:.4e} ± {:.1e}, λ_min {:.4e} ± {:.1e}, trace {}{margin}, {} gradients in {:.2} s",
         snapshot.step,

@@ -25,6 +25,8 @@ impl HessianProbe {
             tokens: self.previous_tokens,
             calibration: self.learned.calibration.clone(),
             top_written_by: if self.learned.top.is_some() { world_size } else { 0 },
+            triggers: self.armed.state.clone(),
+            critical_multiple: self.watched.last,
             configuration: self.fingerprint(),
             latest: self.latest.clone().map(Box::new),
         }
@@ -59,6 +61,8 @@ impl HessianProbe {
         self.probes_taken = sidecar.probes_taken;
         self.last_probed = sidecar.last_probed;
         self.previous_tokens = sidecar.tokens;
+        self.armed.state = sidecar.triggers;
+        self.watched.last = sidecar.critical_multiple;
         self.learned.calibration = sidecar.calibration;
         self.latest = sidecar.latest.map(|latest| *latest);
     }

@@ -27,7 +27,7 @@ use crate::spectrum::{
     Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
 };
 use deflation::Deflation;
-use preconditioned::Lent;
+pub(crate) use preconditioned::Lent;
 use report::cost;
 pub(crate) use report::report;
 use resume::Resume;
@@ -131,7 +131,8 @@ pub(crate) fn snapshot(
             operator.gradients(),
         );
         let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
-        if config.track.every.is_some() && deflation.is_none() && highest > best {
+        let tracked = config.track.every.is_some() && slq.operator.is_hessian();
+        if tracked && deflation.is_none() && highest > best {
             best = highest;
             keep_top(&mut operator, &state.run, &basis, w, top)?;
         }
@@ -151,7 +152,8 @@ pub(crate) fn snapshot(
         operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
     }
     let told = (planned, runs);
-    let preconditioned = lent.measure(&mut operator, slq, &mut basis, w, told, observer)?;
+    let kept = config.track.every.is_some().then_some(top);
+    let preconditioned = lent.measure(&mut operator, slq, (&mut basis, &mut *w), told, observer, kept)?;
     let directions = match config.directions.is_on() {
         true => {
             basis.clear();
@@ -245,7 +247,7 @@ fn peak_memory(host: &dyn Host, ranks: &mut Ranks) -> Result<Option<u64>> {
 
 /// Keeps the Ritz vector of a run's largest value, where all vectors of the run are stored.
 fn keep_top(
-    operator: &mut FiniteDifference<'_, '_>,
+    operator: &mut dyn Operator,
     run: &LanczosRun,
     basis: &Basis,
     w: &mut Tensor,

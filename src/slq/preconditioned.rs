@@ -1,7 +1,7 @@
 //! Runs on the Hessian as the loop's optimizer sees it, and what it bears.
 
-use super::spectrum;
 use super::start::draw_into;
+use super::{keep_top, spectrum};
 use crate::config::{SlqConfig, SpectrumOf};
 use crate::error::{Error, Result};
 use crate::hash::{as_f64, fnv1a};
@@ -21,7 +21,7 @@ const STARTING: &str = "drawing a preconditioned probe vector";
 
 /// The host's optimizer, for the time of a probe.
 #[derive(Default)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     optimizer: Option<Optimizer>,
     preconditioner: Option<Preconditioner>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Found {
 impl Lent {
     /// What the host lends. Collective where the preconditioned operator is asked for: ranks make sure that they all
     /// have it, with the same settings.
-    pub(super) fn of(host: &dyn Host, operator: SpectrumOf, ranks: &mut Ranks, step: u64) -> Result<Self> {
+    pub(crate) fn of(host: &dyn Host, operator: SpectrumOf, ranks: &mut Ranks, step: u64) -> Result<Self> {
         let rank = ranks.rank();
         let lent = host.optimizer().map_err(|source| Error::Host { rank, during: LENDING, source });
         if operator.is_hessian() {
@@ -79,21 +79,33 @@ impl Lent {
         }
     }
 
+    /// P, where the preconditioned operator is asked for.
+    pub(crate) fn preconditioner(&self) -> Option<&Preconditioner> {
+        self.preconditioner.as_ref()
+    }
+
+    /// The largest eigenvalue of the operator asked for against its threshold, where that is what counts for the optimizer.
+    pub(crate) fn stability_at(&self, largest: f64) -> Option<Stability> {
+        self.optimizer.as_ref().map(|optimizer| Stability::new(optimizer, largest))
+    }
+
     /// How many runs it adds.
     pub(super) fn runs(&self, slq: &SlqConfig) -> usize {
         if self.preconditioner.is_some() { slq.probes } else { 0 }
     }
 
-    /// Lanczos runs on the preconditioned operator, if there is one. Collective.
+    /// Lanczos runs on the preconditioned operator, if there is one; the vector of its largest Ritz value is kept in `top`,
+    /// which is what tracking starts from. Collective.
     pub(super) fn measure(
         &self,
         operator: &mut FiniteDifference<'_, '_>,
         slq: &SlqConfig,
-        basis: &mut Basis,
-        w: &mut Tensor,
+        (basis, w): (&mut Basis, &mut Tensor),
         (before, runs): (usize, usize),
         observer: &mut Observer,
+        mut top: Option<&mut Option<Tensor>>,
     ) -> Result<Option<Found>> {
+        let mut best = f64::NEG_INFINITY;
         let Some(preconditioner) = &self.preconditioner else { return Ok(None) };
         let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
         let products = std::mem::take(&mut operator.products);
@@ -113,7 +125,13 @@ impl Lent {
                 observer.stepped(run, &lanczos, &state, false, preconditioned.inner().gradients());
             }
             observer.stepped(run, &lanczos, &state, true, preconditioned.inner().gradients());
-            found.probes.push(spectrum(&mut preconditioned, index as u64, &state.run, basis, slq)?);
+            let record = spectrum(&mut preconditioned, index as u64, &state.run, basis, slq)?;
+            let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
+            if let Some(top) = top.as_deref_mut().filter(|_| highest > best) {
+                best = highest;
+                keep_top(&mut preconditioned, &state.run, basis, w, top)?;
+            }
+            found.probes.push(record);
         }
         operator.swap_memory(|calibration| &mut calibration.preconditioned_curvature);
         found.products = std::mem::replace(&mut operator.products, products);

@@ -248,3 +248,13 @@ pub struct Snapshot {
     /// What it cost.
     pub cost: Cost,
 }
+
+impl Snapshot {
+    /// The largest eigenvalue, as the optimizer sees it, over the largest that it bears: above 1 is unstable. `None` where the
+    /// host lends no optimizer, or the operator that counts for it was not asked for.
+    #[must_use]
+    pub fn margin(&self) -> Option<f64> {
+        let preconditioned = self.preconditioned.as_ref().map(|seen| &seen.stability);
+        preconditioned.or(self.stability.as_ref()).and_then(|stability| stability.margin)
+    }
+}

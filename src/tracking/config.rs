@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::schedule::Duration;
 use serde::{Deserialize, Serialize};
 
-/// Tracking of the largest eigenvalue between full probes; off by default. It keeps one more vector of the size
+/// Tracking of the largest eigenvalue between full probes, of H or, where `slq.operator` asks for it, of P^{-1/2} H P^{-1/2};
+/// off by default. It keeps one more vector of the size
 /// of the shards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,18 +1,19 @@
 //! A short Lanczos run from the last top vector.
 
 use super::record::Tracked;
-use crate::config::{Distribution, ProbeConfig, Reorthogonalize};
+use crate::config::{Distribution, ProbeConfig, Reorthogonalize, SpectrumOf};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, Operator};
-use crate::operator::{FiniteDifference, Learned, Start, loan_bytes};
+use crate::operator::{FiniteDifference, Learned, Preconditioned, Start, loan_bytes};
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::ShardedVector;
+use crate::slq::Lent;
 use crate::spectrum::{largest, quadrature};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::{TchError, Tensor};
@@ -32,18 +33,28 @@ pub(crate) fn track(
     let started = Instant::now();
     let mut ranks = Ranks::new(host);
     let rank = ranks.rank();
+    let tracked = tracked_operator(config);
+    let lent = Lent::of(host, tracked, &mut ranks, step)?;
     let lanczos = Lanczos { steps: config.track.products, reorthogonalize: Reorthogonalize::Full };
     let Learned { calibration, top } = learned;
     let prepared = prepare(layout, config, &lanczos, top.as_ref());
     let prepared = prepared.map_err(|source| Error::Torch { rank, during: TRACKING, source });
-    let (mut basis, random, mut w) = ranks.agree(host, TRACKING, prepared)?;
+    let (mut basis, first, random, mut w) = ranks.agree(host, TRACKING, prepared)?;
     // Noise is measured along a random vector, as for a full probe.
     let start = Start { vector: &random, spare: None };
     let mut operator =
         FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, &mut w)?;
     drop(random);
     operator.swap_memory(|calibration| &mut calibration.tracked_curvature);
-    let run = lanczos.run(&mut operator, &mut basis, &mut w)?;
+    let run = match lent.preconditioner() {
+        Some(preconditioner) => {
+            // The first row, restricted to the parameters that are moved.
+            let mut preconditioned = Preconditioned::new(&mut operator, preconditioner, &first)?;
+            lanczos.run(&mut preconditioned, &mut basis, &mut w)?
+        }
+        None => lanczos.run(&mut operator, &mut basis, &mut w)?,
+    };
+    drop(first);
     let found = RitzVectors::new(&run).and_then(|ritz| Ok((ritz, quadrature(0, &run)?)));
     let found =
         found.map_err(|_| Error::NonFinite { rank, what: "the tridiagonal matrix T", during: TRACKING });
@@ -68,9 +79,11 @@ pub(crate) fn track(
         unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         loss,
         gradient_norm,
+        stability: lent.stability_at(lambda_max.value),
+        operator: tracked,
         lambda_max,
         overlap,
-        gradient_overlap: (gradient_norm > 0.0 && norm > 0.0)
+        gradient_overlap: (gradient_norm > 0.0 && norm > 0.0 && tracked.is_hessian())
             .then(|| (sums[1] / (norm * gradient_norm)).abs()),
         gradients: spent.gradients,
         seconds: started.elapsed().as_secs_f64(),
@@ -79,16 +92,23 @@ pub(crate) fn track(
 
 /// The bytes that it takes on this rank: θ₀, live gradients, g(θ₀), the kept vector, one of work and the basis.
 pub(crate) fn bytes(host: &dyn Host, layout: &Layout, config: &ProbeConfig) -> u64 {
-    loan_bytes(host, config.hvp.precision) + (3 + config.track.products as u64) * layout.vector_bytes()
+    let scaled = u64::from(!tracked_operator(config).is_hessian());
+    loan_bytes(host, config.hvp.precision)
+        + (3 + scaled + config.track.products as u64) * layout.vector_bytes()
 }
 
-/// A basis with the start vector, a random vector, and a vector of work.
+/// The operator whose largest eigenvalue counts for the optimizer, where it is asked for.
+fn tracked_operator(config: &ProbeConfig) -> SpectrumOf {
+    if config.slq.operator.is_hessian() { SpectrumOf::Hessian } else { SpectrumOf::Preconditioned }
+}
+
+/// A basis with the start vector, which comes with it, a random vector, and a vector of work.
 fn prepare(
     layout: &Layout,
     config: &ProbeConfig,
     lanczos: &Lanczos,
     top: Option<&Tensor>,
-) -> Result<(Basis, Tensor, Tensor), TchError> {
+) -> Result<(Basis, Tensor, Tensor, Tensor), TchError> {
     let _no_grad = tch::no_grad_guard();
     let mut basis = Basis::new(layout, lanczos.reorthogonalize, lanczos.steps)?;
     let mut first = basis.next_row()?;
@@ -101,5 +121,5 @@ fn prepare(
     // The second row is free until the first product is complete.
     let second = basis.next_row()?;
     random.write_scaled(layout, &second)?;
-    Ok((basis, second, ShardedVector::zeros(layout)?.into_tensor()))
+    Ok((basis, first, second, ShardedVector::zeros(layout)?.into_tensor()))
 }

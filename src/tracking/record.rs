@@ -1,5 +1,7 @@
 //! What tracking finds.
 
+use crate::config::SpectrumOf;
+use crate::optimizer::Stability;
 use crate::spectrum::Extreme;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +21,15 @@ pub struct Tracked {
     pub lambda_max: Extreme,
     /// |⟨y, y′⟩| of the Ritz vector with the last one, which the run started from; `None` after a random start.
     pub overlap: Option<f64>,
-    /// |⟨y, ∇L⟩| / ‖∇L‖: how much of the gradient lies along it. `None` where the gradient vanishes.
+    /// |⟨y, ∇L⟩| / ‖∇L‖: how much of the gradient lies along it. `None` where the gradient vanishes, and for
+    /// the preconditioned operator, whose vectors are in other coordinates.
     pub gradient_overlap: Option<f64>,
+    /// `lambda_max` against what the host's optimizer bears, where that is of the same operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability: Option<Stability>,
+    /// Of which operator: H, or P^{-1/2} H P^{-1/2} where `slq.operator` asks for it.
+    #[serde(default, skip_serializing_if = "SpectrumOf::is_hessian")]
+    pub operator: SpectrumOf,
     /// Gradients computed.
     pub gradients: u64,
     /// Wall-clock seconds.

@@ -19,4 +19,5 @@ mod preconditioned;
 mod predictions;
 mod products;
 mod seeds;
+mod sharpness;
 mod tracking;

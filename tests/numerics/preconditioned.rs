@@ -318,3 +318,48 @@ fn a_probe_of_both_is_that_of_each() {
     assert!(alone.probes.is_empty());
     assert!(both.cost.gradients > hessian.cost.gradients.max(preconditioned.cost.gradients));
 }
+
+/// Between probes: λ_max of the preconditioned operator, from a random start and from a full probe's vector, and the margin.
+#[test]
+fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_its_margin() {
+    let settings = Settings { decoupled: true, decay: 0.1, steps: 20 };
+    for kind in [Kind::Double, Kind::Float] {
+        let mut host = ClosureHost::new(transformer(5), kind);
+        let moments = moments(&mut host, settings.steps);
+        host.optimizer = Some(lend(settings, &moments));
+        let hessian = ClosureHost::at_the_same_parameters(transformer(5), &host).dense_hessian();
+        let values = dense(&hessian, &moments, settings);
+        let largest = values[values.len() - 1];
+        for operator in ["both", "preconditioned"] {
+            let toml = format!(
+                "[slq]\nsteps = 30\noperator = \"{operator}\"\n[track]\nevery = 1\nproducts = 4\n[log]\ntensorboard = false\njsonl = false"
+            );
+            let made = || HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+            let mut cold = made();
+            for step in 0..4 {
+                let tracked = cold.track(step, &mut host).unwrap();
+                let off = distance(tracked.lambda_max.value, &values);
+                assert!(off <= tracked.lambda_max.residual, "step {step}: {tracked:?} is off by {off:e}");
+            }
+            let mut warm = made();
+            warm.probe(0, &mut host).unwrap();
+            let tracked = warm.track(1, &mut host).unwrap();
+            let off = (tracked.lambda_max.value - largest).abs();
+            assert!(off <= tracked.lambda_max.residual && off <= 0.01 * largest, "{tracked:?} for {largest}");
+            assert!(tracked.overlap.unwrap() > 0.999, "{tracked:?}");
+            let stability = tracked.stability.unwrap();
+            let threshold = lend(settings, &moments)().threshold().unwrap();
+            assert_eq!(stability.threshold, Some(threshold));
+            assert_eq!(stability.margin, Some(tracked.lambda_max.value / threshold));
+        }
+        // The Hessian's own eigenvalue is none that counts for an adaptive optimizer.
+        let toml = "[track]\nevery = 1\n[log]\ntensorboard = false\njsonl = false";
+        let mut plain = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
+        assert_eq!(plain.track(0, &mut host).unwrap().stability, None);
+        // Before its first step it has nothing to track.
+        host.optimizer = Some(lend(Settings { steps: 0, ..settings }, &[]));
+        let toml = format!("[slq]\noperator = \"both\"\n{toml}");
+        let mut early = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        assert!(early.track(0, &mut host).unwrap_err().to_string().contains("not yet"));
+    }
+}

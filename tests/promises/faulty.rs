@@ -1,7 +1,9 @@
 //! The trainer as a host whose gradients something happens to.
 
 use crate::common::bits;
-use hessian_probe::{Gradient, HessianProbe, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
+use hessian_probe::{
+    Gradient, HessianProbe, Host, HostError, ProcessGroup, Progress, RandomState, Shard, Update,
+};
 use hessian_probe_fsdp::Trainer;
 use std::ops::RangeInclusive;
 use tch::Tensor;
@@ -43,6 +45,14 @@ impl Host for Faulty<'_> {
 
     fn group(&self) -> &dyn ProcessGroup {
         Host::group(self.trainer)
+    }
+
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        self.trainer.update()
+    }
+
+    fn training_loss(&self) -> Option<f64> {
+        self.trainer.training_loss()
     }
 
     fn progress(&self) -> Progress {

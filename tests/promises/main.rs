@@ -9,4 +9,6 @@ mod faulty;
 mod non_interference;
 mod preconditioned;
 mod resumed;
+mod sharpness;
+mod triggers;
 mod world_size;

@@ -52,14 +52,22 @@ fn training_with_probes_is_bit_identical_to_training_without() {
         // With dropout in the probe's loss the random state itself is drawn from and put back.
         for (slq, dropout) in [
             ("steps = 6\nprobes = 2", false),
-            ("steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"", true),
-            ("steps = 3\noperator = \"both\"\n[directions]\ngradient = true\nupdate = true", true),
+            (
+                "steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"\n[triggers]\nloss_spike = 0.5\nwindow = 8\ncooldown = 7",
+                true,
+            ),
+            (
+                "steps = 3\noperator = \"both\"\n[directions]\ngradient = true\nupdate = true\n[sharpness]\nevery = 1",
+                true,
+            ),
             ("steps = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 3\nevery = 3", true),
         ] {
             let mut probe = probe(&directory.path().join(format!("{}-{rank}", slq.len())), slq);
             let (probed, back) = train(group, &mut [&mut probe], dropout);
             group = back;
             assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(59), "probes took place");
+            let sharpness = probe.latest_sharpness().map(|found| (found.step, found.coming));
+            assert_eq!(sharpness, slq.contains("sharpness").then_some((59, true)), "before the step");
             assert!(plain.reports == probed.reports, "losses and gradient norms");
             assert!(plain.parameters == probed.parameters, "parameters");
             assert!(plain.moments == probed.moments, "Adam's moments");

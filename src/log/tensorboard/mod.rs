@@ -63,6 +63,8 @@
 //! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |
 //! | `probe/peak_memory_bytes` | peak of the processes' physical memory, summed over ranks | bytes |
 //! | `track/lambda_max`, `track/lambda_max_residual` | largest Ritz value between probes; its residual | loss / parameter² |
+//! | `track/preconditioned_lambda_max`, `…_residual` | the same of P^{-1/2} H P^{-1/2}, where `slq.operator` asks for it | 1/η |
+//! | `track/margin` | it over the largest that the optimizer bears: above 1 is unstable | 1 |
 //! | `track/overlap` | abs⟨y, y′⟩ of successive top vectors | 1 |
 //! | `track/gradient_overlap` | abs⟨y, ∇L⟩ / ‖∇L‖ | 1 |
 //! | `track/loss`, `track/seconds` | probe loss; wall time of tracking | loss; s |
@@ -79,6 +81,20 @@
 //! | `stability/margin` | largest eigenvalue over threshold: above 1 is unstable | 1 |
 //! | `stability/threshold` | the largest eigenvalue that the optimizer bears | as the eigenvalue |
 //! | `stability/learning_rate` | η of the coming step | parameter² / loss |
+//!
+//! With `[sharpness]`, u the update and c the multiple of it at which the loss rises above L(θ):
+//!
+//! | tag | meaning | unit |
+//! |---|---|---|
+//! | `sharpness/critical` | 2/(cη) | 1/η |
+//! | `sharpness/multiple`, `sharpness/error` | c; what it may be off by | 1 |
+//! | `sharpness/step_ratio` | 1/c: above 1, the step makes the loss larger | 1 |
+//! | `sharpness/update_norm` | norm of u | parameter |
+//! | `sharpness/loss` | probe loss, by a forward pass | loss |
+//! | `sharpness/passes` | forward passes | passes |
+//! | `sharpness/seconds`, `sharpness/share` | wall time; its share of the training time since the one before | s; 1 |
+//!
+//! With `[triggers]`, `probe/triggered` (text) tells why a probe started by itself.
 //!
 //! With `[directions]`, g the gradient of the probe loss and u the optimizer's update:
 //!
@@ -121,6 +137,7 @@
 //! of `spectrum/log_density`, whose heights are logarithms, it shows nothing that means anything.
 
 mod block_scalars;
+mod cheap_scalars;
 mod event;
 mod histogram;
 mod layout;

@@ -15,16 +15,23 @@ pub(super) struct Scalar {
 
 /// The scalars of a tracked eigenvalue.
 pub(super) fn tracked(tracked: &Tracked) -> Vec<Scalar> {
-    let rows: [(&str, &str, Option<f64>); 6] = [
+    // Tags of their own: a chart must not mix two operators.
+    let (lambda_max, residual) = if tracked.operator.is_hessian() {
+        ("track/lambda_max", "track/lambda_max_residual")
+    } else {
+        ("track/preconditioned_lambda_max", "track/preconditioned_lambda_max_residual")
+    };
+    let rows: [(&str, &str, Option<f64>); 7] = [
         (
-            "track/lambda_max",
-            "The largest Ritz value of a few products from the last top vector; loss / parameter².",
+            lambda_max,
+            "The largest Ritz value of a few products from the last top vector; loss / parameter², or 1/η of P^{-1/2} H P^{-1/2}.",
             Some(tracked.lambda_max.value),
         ),
+        (residual, "Within this distance lies an eigenvalue.", Some(tracked.lambda_max.residual)),
         (
-            "track/lambda_max_residual",
-            "Within this distance lies an eigenvalue.",
-            Some(tracked.lambda_max.residual),
+            "track/margin",
+            "It over the largest that the optimizer bears: above 1 is unstable.",
+            tracked.stability.as_ref().and_then(|stability| stability.margin),
         ),
         ("track/overlap", "|⟨y, y′⟩| of successive top vectors.", tracked.overlap),
         (

@@ -1,5 +1,6 @@
 //! From records to events in a file.
 
+use super::cheap_scalars;
 use super::event::{Data, Event, Value};
 use super::histogram::{Histogram, SymlogAxis};
 use super::layout;
@@ -10,8 +11,10 @@ use crate::log::append_file::AppendFile;
 use crate::log::record::{Record, Session, Skipped};
 use crate::log::reopen::{self, Reopen};
 use crate::log::sink::Sink;
+use crate::sharpness::CriticalSharpness;
 use crate::spectrum::Snapshot;
 use crate::tracking::Tracked;
+use crate::triggers::Triggered;
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
@@ -69,6 +72,8 @@ impl Reopen for TensorBoardSink {
             Record::Session(session) => (now(), session.start_step, state.session(session)),
             Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)),
             Record::Tracked(tracked) => (tracked.unix_time, tracked.step, state.tracked(tracked)),
+            Record::Sharpness(found) => (found.unix_time, found.step, state.sharpness(found)),
+            Record::Triggered(triggered) => (triggered.unix_time, triggered.step, state.triggered(triggered)),
             Record::Skipped(skipped) => (now(), skipped.step, state.skipped(skipped)),
         };
         let mut out = Vec::new();
@@ -143,16 +148,31 @@ impl State {
     }
 
     fn tracked(&mut self, tracked: &Tracked) -> Vec<Event> {
-        let scalar =
+        self.plain(scalars::tracked(tracked))
+    }
+
+    fn sharpness(&mut self, found: &CriticalSharpness) -> Vec<Event> {
+        self.plain(cheap_scalars::sharpness(found))
+    }
+
+    fn plain(&mut self, scalars: Vec<Scalar>) -> Vec<Event> {
+        let value =
             |scalar: Scalar| self.value(&scalar.tag, &scalar.description, Data::Scalar(scalar.value as f32));
-        vec![Event::Summary(scalars::tracked(tracked).into_iter().map(scalar).collect())]
+        vec![Event::Summary(scalars.into_iter().map(value).collect())]
     }
 
     fn skipped(&mut self, skipped: &Skipped) -> Vec<Event> {
-        let fence = fence(&skipped.reason);
-        let text = format!("{fence}\n{}\n{fence}\n", skipped.reason);
-        let meaning = "Why a probe that was due did not come about.";
-        vec![Event::Summary(vec![self.value("probe/skipped", meaning, Data::Text(text))])]
+        self.text("probe/skipped", "Why a probe that was due did not come about.", &skipped.reason)
+    }
+
+    fn triggered(&mut self, triggered: &Triggered) -> Vec<Event> {
+        self.text("probe/triggered", "Why a probe started by itself.", &triggered.to_string())
+    }
+
+    fn text(&mut self, tag: &str, meaning: &str, text: &str) -> Vec<Event> {
+        let fence = fence(text);
+        let text = format!("{fence}\n{text}\n{fence}\n");
+        vec![Event::Summary(vec![self.value(tag, meaning, Data::Text(text))])]
     }
 
     fn value(&mut self, tag: &str, description: &str, data: Data) -> Value {

@@ -60,6 +60,11 @@ impl Host for Trainer {
         Ok(self.lent_update()?)
     }
 
+    /// The mean over all ranks and micro-batches.
+    fn training_loss(&self) -> Option<f64> {
+        self.loss
+    }
+
     fn progress(&self) -> Progress {
         Progress { total_steps: self.total_steps, tokens: Some(self.tokens) }
     }

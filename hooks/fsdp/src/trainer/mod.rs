@@ -40,6 +40,8 @@ pub struct Trainer {
     pending: Option<step::Pending>,
     step: u64,
     tokens: u64,
+    /// The loss of the last step.
+    loss: Option<f64>,
     total_steps: Option<u64>,
     probe: Option<Probe>,
 }
@@ -110,6 +112,7 @@ impl Trainer {
             pending: None,
             step: 0,
             tokens: 0,
+            loss: None,
             probe: None,
         })
     }

@@ -90,6 +90,7 @@ impl Trainer {
         let config = &self.config;
         self.tokens += (config.batch_size * config.sequence_length * config.gradient_accumulation) as u64;
         self.step += 1;
+        self.loss = Some(loss);
         Ok(StepReport { step, loss, grad_norm, lr, tokens: self.tokens })
     }
 
