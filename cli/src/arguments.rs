@@ -4,7 +4,7 @@ use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
-use hessian_probe::config::{Difference, Reorthogonalize, StepSize};
+use hessian_probe::config::{BasisKind, Difference, Reorthogonalize, StepSize};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -80,6 +80,18 @@ pub struct SpectrumArguments {
     /// 2), or `none` (the least memory; copies of Ritz values are found and merged)
     #[arg(long, value_name = "full|partial|none|N", default_value = "full", value_parser = reorthogonalize)]
     pub reorthogonalize: Reorthogonalize,
+
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_parser = parse::<BasisKind>,
+        help = format!(
+            "The type in which older Lanczos vectors are kept ({}): `bf16` takes half the memory of `f32`, and leaves them \
+             orthogonal to some thousandths, which the report tells [default: that of the vectors]",
+            choices::<BasisKind>().join(", ")
+        )
+    )]
+    pub basis: Option<BasisKind>,
 
     /// Find up to K outliers by a run of their own, and take them out of all others, which then resolve smaller
     /// eigenvalues; 0: none
@@ -240,8 +252,10 @@ mod tests {
             Reorthogonalize::Partial
         );
         assert_eq!(spectrum(&["--blocks", "kind"]).unwrap().blocks.by, By::Kind);
-        let flags = ["--step-size", "relative=1e-6", "--reorthogonalize", "8"];
+        assert_eq!(arguments.basis, None);
+        let flags = ["--step-size", "relative=1e-6", "--reorthogonalize", "8", "--basis", "bf16"];
         let arguments = spectrum(&flags).unwrap();
+        assert_eq!(arguments.basis, Some(BasisKind::Bf16));
         assert_eq!(arguments.step_size, StepSize::Relative(1e-6));
         assert_eq!(arguments.reorthogonalize, Reorthogonalize::Window(8));
     }
@@ -270,6 +284,7 @@ mod tests {
             ("--steps", "0", "zero"),
             ("--ranks", "0", "zero"),
             ("--dtype", "f16", "bf16"),
+            ("--basis", "f16", "`bf16`"),
             ("--blocks", "row", "`kind`"),
             ("--block-method", "guess", "`stochastic`"),
             ("--block-vectors", "0", "zero"),

@@ -2,7 +2,7 @@
 
 use crate::arguments::{BlockArguments, Precision, SpectrumArguments};
 use hessian_probe::blocks::BlocksConfig;
-use hessian_probe::config::{Difference, HvpConfig, LogConfig, SlqConfig};
+use hessian_probe::config::{BasisConfig, Difference, HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::{OnError, ProbeConfig};
 use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig};
 use std::num::NonZeroUsize;
@@ -33,6 +33,7 @@ pub fn probe(arguments: &SpectrumArguments, parameters: u64) -> Result<ProbeConf
         reorthogonalize: arguments.reorthogonalize,
         seed: arguments.seed,
         deflate: arguments.deflate,
+        basis: BasisConfig { dtype: arguments.basis, ..BasisConfig::default() },
         ..SlqConfig::default()
     };
     let hvp = HvpConfig {

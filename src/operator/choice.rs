@@ -66,14 +66,25 @@ impl FiniteDifference<'_, '_> {
     /// taken off, as far as it can be told apart: half as much again as is expected, since the expectation is no better
     /// than that, and what is left of noise would pass for curvature and keep steps short.
     pub(super) fn measured_curvature(&self, measured: &Measured, parity: f64) -> Curvature {
-        // Rounded as finely as steps are.
-        let noise = nearest_power(self.noise, std::f64::consts::SQRT_2);
-        let noise_parity = ratio(6.0_f64.sqrt() * noise, 2.0 * measured.odd).powi(2);
-        let kept = (parity.powi(2) - 1.5 * noise_parity).max(0.1 * noise_parity).sqrt();
+        let noise = self.noise_parity(measured);
+        let kept = (parity.powi(2) - 1.5 * noise).max(0.1 * noise).sqrt();
         Curvature { norm: measured.norm(), parity: kept.min(parity) / measured.realised }
     }
 
-    /// A better way to compute a product whose error is `error`: scheme and step, if there is one.
+    /// Whether a two-sided difference says no more of the even part than that it is smaller than its noise.
+    pub(super) fn even_is_noise(&self, measured: &Measured, parity: f64) -> bool {
+        measured.even.is_some() && parity.powi(2) < 1.6 * self.noise_parity(measured)
+    }
+
+    /// The square of the parity ratio that noise alone would have.
+    fn noise_parity(&self, measured: &Measured) -> f64 {
+        // Rounded as finely as steps are.
+        let noise = nearest_power(self.noise, std::f64::consts::SQRT_2);
+        ratio(6.0_f64.sqrt() * noise, 2.0 * measured.odd).powi(2)
+    }
+
+    /// A better way to compute a product whose error is `error`: scheme and step, if there is one. `explores`: of a
+    /// curvature that is hidden in noise, it is not to be taken for as large as it may be.
     pub(super) fn better(
         &self,
         scheme: Scheme,
@@ -81,6 +92,7 @@ impl FiniteDifference<'_, '_> {
         used: f64,
         error: f64,
         parity: f64,
+        explores: bool,
     ) -> Option<(Scheme, f64)> {
         let good = error <= self.config.max_relative_error && parity <= TRUSTED_PARITY;
         if good || self.fixed_step().is_some() {
@@ -91,7 +103,8 @@ impl FiniteDifference<'_, '_> {
             return Some((Scheme::Central, self.step_for(Scheme::Central, Some(curvature))));
         }
         let h = self.range.fit(curvature.best_step(scheme, noise).min(MAX_GROWTH * used));
-        (curvature.error(scheme, noise, h) <= 0.5 * error).then_some((scheme, h))
+        let there = if explores { Curvature { parity: 0.0, ..curvature } } else { curvature };
+        (there.error(scheme, noise, h) <= 0.5 * error).then_some((scheme, h))
     }
 
     pub(super) fn remember(&mut self, index: usize, curvature: Curvature) {

@@ -294,9 +294,11 @@ impl Operator for FiniteDifference<'_, '_> {
         let (mut measured, mut record, mut curvature, mut error) =
             self.attempt_with(q, target, scheme, &mut h, known)?;
         for _ in 0..MAX_REDONE {
-            let Some(better) = self.better(scheme, curvature, h, error, record.parity) else {
-                break;
-            };
+            // Along a run's start, from whose step others follow, a longer one is worth a try: in bf16 noise hides the
+            // curvature's change at steps that are several times too short.
+            let explores = index == 0 && self.even_is_noise(&measured, record.parity);
+            let better = self.better(scheme, curvature, h, error, record.parity, explores);
+            let Some(better) = better else { break };
             match &mut self.may_redo {
                 Some(0) => break,
                 Some(left) => *left -= 1,

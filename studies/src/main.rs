@@ -57,6 +57,9 @@ struct Options {
     /// Measure nothing: show again what the docs' record says
     #[arg(long, conflicts_with = "reuse")]
     from_record: bool,
+    /// Measure only this part again, the rest is as the docs' record says; may be repeated
+    #[arg(long, value_name = "PART", conflicts_with = "from_record")]
+    only: Vec<String>,
     /// Write the tables and figures into the docs, too
     #[arg(long)]
     update_docs: bool,
@@ -66,6 +69,22 @@ struct Options {
 }
 
 impl Options {
+    /// Whether a part is measured.
+    fn measures(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+
+    /// Whether `--only` names parts of the study and nothing else.
+    ///
+    /// # Errors
+    /// Where it does not, with the names that there are.
+    fn check(&self, parts: &[&str]) -> Result<()> {
+        match self.only.iter().find(|only| !parts.contains(&only.as_str())) {
+            Some(unknown) => Err(format!("--only {unknown}: the parts are {}", parts.join(", ")).into()),
+            None => Ok(()),
+        }
+    }
+
     /// For `hessian-probe spectrum`: all cores.
     fn ranks_and_threads(&self) -> [OsString; 4] {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

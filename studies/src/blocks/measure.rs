@@ -35,17 +35,40 @@ const QUICKLY: Effort = Effort {
 /// How the demo's model is watched.
 const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml");
 
-/// Everything.
+const TRAINING: &str = "training";
+
+/// What can be measured alone: a text, or the training.
+pub fn parts() -> Vec<&'static str> {
+    TEXTS.iter().map(|text| text.name).chain([TRAINING]).collect()
+}
+
+/// Everything; what is not measured is as `recorded`.
 ///
 /// # Errors
-/// Where a program fails.
-pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
+/// Where a program fails, or a text that is not measured has no record.
+pub fn run(
+    options: &Options,
+    programs: &Programs,
+    output: &Output,
+    recorded: impl FnOnce() -> Result<Study>,
+) -> Result<Study> {
+    let mut recorded = if options.only.is_empty() { None } else { Some(recorded()?) };
     let gguf = GgufFile::open(&options.gguf)?;
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
+        if !options.measures(text.name) {
+            let found = recorded.as_mut().and_then(|study| {
+                let place = study.texts.iter().position(|found| found.text == text.name)?;
+                Some(study.texts.remove(place))
+            });
+            return found.ok_or_else(|| format!("there is no record of the text `{}`", text.name).into());
+        }
         on_text(text, if number == 0 { &CAREFULLY } else { &QUICKLY }, &gguf, options, programs, output)
     });
     let texts = texts.collect::<Result<_>>()?;
-    let training = training(programs, output)?;
+    let training = match recorded {
+        Some(study) if !options.measures(TRAINING) => study.training,
+        _ => training(programs, output)?,
+    };
     Ok(Study { tokens: TOKENS, steps: STEPS, ranks: options.ranks, texts, training })
 }
 

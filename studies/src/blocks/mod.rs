@@ -22,11 +22,12 @@ use crate::{Options, Result};
 /// # Errors
 /// Where a program fails or results cannot be written.
 pub fn run(options: &Options) -> Result<Vec<Claim>> {
+    options.check(&measure::parts())?;
     let output = Output::new("blocks", options)?;
     let study = if options.from_record {
         output.recorded()?
     } else {
-        measure::run(options, &Programs::beside_this(options.reuse)?, &output)?
+        measure::run(options, &Programs::beside_this(options.reuse)?, &output, || output.recorded())?
     };
     let claims = claims::of(&study);
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;

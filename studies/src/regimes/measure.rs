@@ -38,33 +38,62 @@ struct Calibration {
     precisions: Vec<Regime>,
 }
 
-/// Both models.
+/// What can be measured alone.
+pub const PARTS: [&str; 3] = [DEMO, SMOLLM2, DEFLATION];
+const DEMO: &str = "demo";
+const SMOLLM2: &str = "smollm2";
+const DEFLATION: &str = "smollm2-deflation";
+
+/// Both models; what is not measured is as `recorded`.
 ///
 /// # Errors
 /// Where a program fails.
-pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
-    let demo = demo(options, programs, output)?;
+pub fn run(
+    options: &Options,
+    programs: &Programs,
+    output: &Output,
+    recorded: impl FnOnce() -> Result<Study>,
+) -> Result<Study> {
+    let demo = || on_demo(options, programs, output);
     let smollm2 = Saved {
-        name: "smollm2",
+        name: SMOLLM2,
         model: options.gguf.clone(),
         data: TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?,
     };
+    let deflated = || smollm2.deflate(&SMOLLM2_DEFLATED, options, programs, output);
+    let calibrated = || on_smollm2(&smollm2, programs, output);
+    if options.only.is_empty() {
+        let demo = demo()?;
+        let deflation = Some(deflated()?);
+        return Ok(Study { demo, smollm2: Model { deflation, ..calibrated()? } });
+    }
+    let mut study = recorded()?;
+    if options.measures(DEMO) {
+        study.demo = demo()?;
+    }
+    if options.measures(SMOLLM2) {
+        study.smollm2 = Model { deflation: study.smollm2.deflation.take(), ..calibrated()? };
+    }
+    if options.measures(DEFLATION) {
+        study.smollm2.deflation = Some(deflated()?);
+    }
+    Ok(study)
+}
 
-    let all = [&CENTRAL[..], &FORWARD, &FIXED].concat();
-    let demos = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
-    // In f32 only: most CPUs emulate bf16, where a gradient of this model takes a minute. Exact products need the
-    // memory, and the vectors of their f64 may have less.
+/// In all precisions, with deflation.
+fn on_demo(options: &Options, programs: &Programs, output: &Output) -> Result<Model> {
+    let demo = demo(options, programs, output)?;
+    let precisions = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
+    let deflation = Some(demo.deflate(&DEMO_DEFLATED, options, programs, output)?);
+    let calibrated = demo.calibrate("the demo's model", &precisions, programs, output)?;
+    Ok(Model { deflation, ..calibrated })
+}
+
+/// In f32 only: most CPUs emulate bf16, where a gradient of this model takes a minute. Exact products need the memory,
+/// and the vectors of their f64 may have less.
+fn on_smollm2(smollm2: &Saved, programs: &Programs, output: &Output) -> Result<Model> {
     let single = ["--points", "1", "--reference", "exact", "--basis", "f32", "--precisions", "f32"];
-    Ok(Study {
-        demo: Model {
-            deflation: Some(demo.deflate(&DEMO_DEFLATED, options, programs, output)?),
-            ..demo.calibrate("the demo's model", &[&demos[..], &all].concat(), programs, output)?
-        },
-        smollm2: Model {
-            deflation: Some(smollm2.deflate(&SMOLLM2_DEFLATED, options, programs, output)?),
-            ..smollm2.calibrate("SmolLM2-135M", &[&single[..], &all].concat(), programs, output)?
-        },
-    })
+    smollm2.calibrate("SmolLM2-135M", &single, programs, output)
 }
 
 /// A model and a text in files.
@@ -93,13 +122,13 @@ fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Saved
     let tokens: Vec<u32> = bytes.into_iter().map(u32::from).collect();
     fs::write(&data, lines(&tokens, TOKENS))?;
     fs::remove_dir_all(&text)?;
-    Ok(Saved { name: "demo", model, data })
+    Ok(Saved { name: DEMO, model, data })
 }
 
 impl Saved {
     fn calibrate(&self, name: &str, more: &[&str], programs: &Programs, output: &Output) -> Result<Model> {
         let mut arguments = given(&self.model, &self.data);
-        arguments.extend(more.iter().map(Into::into));
+        arguments.extend([more, &CENTRAL, &FORWARD, &FIXED].concat().iter().map(Into::into));
         let file = |extension: &str| output.path(format!("{}-calibration.{extension}", self.name));
         arguments.extend(["--plot".into(), file("png").into(), "--verbose".into()]);
         let found: Calibration = programs.report("calibrate", &file("json"), &arguments)?;
