@@ -289,11 +289,9 @@ fn state_survives_and_another_version_is_refused() {
 }
 
 #[test]
-fn the_readme_shows_the_demo_s_configuration_and_it_is_valid() {
+fn the_demo_s_configuration_is_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let toml = std::fs::read_to_string(root.join("examples/demo/probe.toml")).unwrap();
     let config = ProbeConfig::from_toml_str(&toml).unwrap();
     assert!(config.schedule.every.is_some() && config.slq.probes > 1);
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    assert!(readme.contains(toml.trim_end()), "README.md shows another probe.toml than the demo's");
 }
