@@ -33,7 +33,10 @@ fn the_example_in_two_processes_finds_what_it_does_in_one() {
     assert_eq!((steps(&one), steps(&two)), (vec![0, 10, 20, 30, 40], vec![0, 10, 20, 30, 40]));
     for (one, two) in one.iter().zip(&two) {
         assert_eq!((one.world_size, two.world_size), (1, 2));
-        assert_eq!((one.parameters, two.parameters), (32 * 64 + 32 + 10 * 32 + 10, 32 * 64 + 32 + 10 * 32 + 10));
+        assert_eq!(
+            (one.parameters, two.parameters),
+            (32 * 64 + 32 + 10 * 32 + 10, 32 * 64 + 32 + 10 * 32 + 10)
+        );
         assert_eq!((one.tokens, two.tokens), (Some(512), Some(512)));
         // The same batches, split in two: the same training up to the rounding of f32.
         for (a, b) in [(one.loss, two.loss), (one.lambda_max.value, two.lambda_max.value)] {

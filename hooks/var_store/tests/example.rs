@@ -16,10 +16,11 @@ fn snapshots(ranks: usize) -> Vec<Snapshot> {
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = std::fs::read_dir(directory.path().join("runs")).unwrap().next().unwrap().unwrap().path();
-    let snapshots = read_jsonl(log.join("snapshots.jsonl")).unwrap().filter_map(|record| match record.unwrap() {
-        Record::Snapshot(snapshot) => Some(*snapshot),
-        _ => None,
-    });
+    let snapshots =
+        read_jsonl(log.join("snapshots.jsonl")).unwrap().filter_map(|record| match record.unwrap() {
+            Record::Snapshot(snapshot) => Some(*snapshot),
+            _ => None,
+        });
     snapshots.collect()
 }
 
@@ -29,7 +30,10 @@ fn the_example_runs_in_one_process_and_in_two() {
         let found = snapshots(ranks);
         assert!(found.len() > 2);
         for snapshot in &found {
-            assert_eq!((snapshot.world_size, snapshot.parameters), (ranks, 8 * 9 + 8 + 2 * 8 + 10 * 288 + 10));
+            assert_eq!(
+                (snapshot.world_size, snapshot.parameters),
+                (ranks, 8 * 9 + 8 + 2 * 8 + 10 * 288 + 10)
+            );
         }
         let (first, last) = (&found[0], &found[found.len() - 1]);
         assert!(last.loss < 0.9 * first.loss, "{ranks} rank(s): {} and {}", first.loss, last.loss);

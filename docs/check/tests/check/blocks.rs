@@ -24,7 +24,9 @@ fn every_block_says_its_language_and_all_are_checked() {
                 "sh" => {}
                 // Diagrams, and what programs print.
                 "text" => {}
-                other => panic!("{place}: nobody checks blocks of `{other}`; label it rust, toml, sh or text"),
+                other => {
+                    panic!("{place}: nobody checks blocks of `{other}`; label it rust, toml, sh or text")
+                }
             }
         }
     }

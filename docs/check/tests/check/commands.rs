@@ -7,8 +7,20 @@ use std::process::Command;
 
 /// Flags of cargo's own that pages may use.
 const CARGO_FLAGS: [&str; 14] = [
-    "-p", "-q", "--bench", "--bin", "--example", "--features", "--list", "--no-deps", "--nocapture", "--open", "--path",
-    "--quiet", "--test", "--workspace",
+    "-p",
+    "-q",
+    "--bench",
+    "--bin",
+    "--example",
+    "--features",
+    "--list",
+    "--no-deps",
+    "--nocapture",
+    "--open",
+    "--path",
+    "--quiet",
+    "--test",
+    "--workspace",
 ];
 
 /// The lines of a block, continued ones joined, without comments.
@@ -44,7 +56,10 @@ impl Workspace {
     fn target(&self, package: &str, kind: &str, name: &str) -> String {
         let targets = self.package(package)["targets"].as_array().unwrap();
         let found = targets.iter().find(|target| target["kind"][0] == kind && target["name"] == name);
-        found.unwrap_or_else(|| panic!("{package} has no {kind} {name}"))["src_path"].as_str().unwrap().to_owned()
+        found.unwrap_or_else(|| panic!("{package} has no {kind} {name}"))["src_path"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -126,7 +141,8 @@ fn check_cargo(words: &[&str], workspace: &Workspace, place: &str) {
         workspace.package(package);
     }
     let owner = package.unwrap_or("hessian-probe");
-    for (flag, kind) in [("--example", "example"), ("--test", "test"), ("--bench", "bench"), ("--bin", "bin")] {
+    for (flag, kind) in [("--example", "example"), ("--test", "test"), ("--bench", "bench"), ("--bin", "bin")]
+    {
         if let Some(name) = value(&[flag]) {
             assert_takes(&workspace.target(owner, kind, name), programs, place);
         }

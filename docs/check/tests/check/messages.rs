@@ -1,10 +1,10 @@
 //! The messages that troubleshooting goes by are ones that the program has.
 
 use crate::page::{Page, root, spans};
+use crate::release::metadata;
 use hessian_probe::ProbeConfig;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 const PAGE: &str = "docs/guide/troubleshooting.md";
 
@@ -71,7 +71,8 @@ fn messages() -> Vec<String> {
     for folder in ["src", "hooks/c10d/src", "hooks/fsdp/src", "hooks/rusttorch/src", "hooks/var_store/src"] {
         collect(&root().join(folder), &mut found);
     }
-    let produced = ["[slq]\nstep = 3", "[slq]\nsteps = 0"].map(|text| ProbeConfig::from_toml_str(text).unwrap_err());
+    let produced =
+        ["[slq]\nstep = 3", "[slq]\nsteps = 0"].map(|text| ProbeConfig::from_toml_str(text).unwrap_err());
     found.extend(produced.map(|error| error.to_string()));
     found
 }
@@ -117,12 +118,7 @@ fn messages_of_the_page_are_the_program_s() {
 
 #[test]
 fn messages_of_a_build_are_torch_sys_s() {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
     let torch = packages.iter().find(|package| package["name"] == "torch-sys").unwrap();
     let manifest = Path::new(torch["manifest_path"].as_str().unwrap());
@@ -130,7 +126,10 @@ fn messages_of_a_build_are_torch_sys_s() {
     let patterns = documented().into_iter().filter(|(section, _)| section == BUILDING);
     // That of the loader is tried by `newcomer`.
     for (_, pattern) in patterns.filter(|(_, pattern)| !pattern.contains("shared")) {
-        assert!(script.iter().any(|message| has(message, &pattern)), "{PAGE}: torch-sys does not say `{pattern}`");
+        assert!(
+            script.iter().any(|message| has(message, &pattern)),
+            "{PAGE}: torch-sys does not say `{pattern}`"
+        );
     }
 }
 

@@ -14,8 +14,21 @@ const FILES: [&str; 5] = [".cargo/config.toml", "Cargo.toml", "build.rs", "probe
 
 /// What a reader's terminal has; nothing that cargo set for this test, and no LD_LIBRARY_PATH.
 const KEPT: [&str; 15] = [
-    "PATH", "HOME", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CC", "CXX", "LIBTORCH",
-    "LIBTORCH_LIB", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "LIBTORCH_USE_PYTORCH", "LIBTORCH_BYPASS_VERSION_CHECK",
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "RUSTFLAGS",
+    "CC",
+    "CXX",
+    "LIBTORCH",
+    "LIBTORCH_LIB",
+    "LIBTORCH_INCLUDE",
+    "LIBTORCH_CXX11_ABI",
+    "LIBTORCH_USE_PYTORCH",
+    "LIBTORCH_BYPASS_VERSION_CHECK",
 ];
 
 /// The files that the README shows, by name.
@@ -77,7 +90,10 @@ fn python() -> PathBuf {
 fn events(directory: &Path) -> serde_json::Value {
     let script = root().join("tests/python/read_events.py");
     let output = Command::new(python()).arg(script).arg(directory).output().unwrap_or_else(|error| {
-        panic!("{}: {error}; `cargo xtask setup` makes the Python environment of the tests", python().display())
+        panic!(
+            "{}: {error}; `cargo xtask setup` makes the Python environment of the tests",
+            python().display()
+        )
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -92,7 +108,8 @@ fn a_loop_of_one_s_own_made_of_the_readme_s_blocks_is_seen_in_tensorboard() {
         desk.write(file, text);
     }
     desk.write("Cargo.lock", &fs::read_to_string(root().join("Cargo.lock")).unwrap());
-    let manifest: toml::Table = toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
+    let manifest: toml::Table =
+        toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
     let profile = toml::Table::from_iter([("profile".to_owned(), manifest["profile"].clone())]);
     fs::write(desk.0.join("profile.toml"), profile.to_string()).unwrap();
 
@@ -105,12 +122,18 @@ fn a_loop_of_one_s_own_made_of_the_readme_s_blocks_is_seen_in_tensorboard() {
     let shown: f64 = words[3].parse().unwrap();
 
     let found = events(&desk.package().join("runs/mine"));
-    let of = |tag: &str| found["run"]["tensors"][tag].as_array().unwrap_or_else(|| panic!("no {tag}")).clone();
-    let steps = |points: &[serde_json::Value]| points.iter().map(|point| point[0].as_u64().unwrap()).collect::<Vec<_>>();
+    let of =
+        |tag: &str| found["run"]["tensors"][tag].as_array().unwrap_or_else(|| panic!("no {tag}")).clone();
+    let steps = |points: &[serde_json::Value]| {
+        points.iter().map(|point| point[0].as_u64().unwrap()).collect::<Vec<_>>()
+    };
     let maxima = of("curvature/lambda_max");
     assert_eq!(steps(&maxima), [0, 50, 100, 150, 200]);
     let last = maxima[4][1].as_f64().unwrap();
-    assert!(shown > 0.0 && (last - shown).abs() <= 5e-4 + 1e-6 * shown, "{last} in TensorBoard, {shown} on the terminal");
+    assert!(
+        shown > 0.0 && (last - shown).abs() <= 5e-4 + 1e-6 * shown,
+        "{last} in TensorBoard, {shown} on the terminal"
+    );
     for tag in ["curvature/trace", "curvature_error/trace", "spectrum/density"] {
         assert_eq!(of(tag).len(), 5, "{tag}");
     }

@@ -121,9 +121,9 @@ impl Page {
     /// The anchors that GitHub gives the headings.
     pub fn anchors(&self) -> impl Iterator<Item = String> {
         let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
-        self.headings
-            .iter()
-            .map(move |heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        self.headings.iter().map(move |heading| {
+            heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+        })
     }
 }
 

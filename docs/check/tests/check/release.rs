@@ -25,7 +25,7 @@ fn cargo(arguments: &[&str]) -> String {
 }
 
 /// All packages, dependencies included, and what of them is switched on.
-fn metadata() -> Value {
+pub fn metadata() -> Value {
     let platform = "--filter-platform=x86_64-unknown-linux-gnu";
     let text = cargo(&["metadata", "--offline", "--locked", "--format-version", "1", platform]);
     serde_json::from_str(&text).unwrap()
@@ -64,7 +64,10 @@ fn every_crate_says_what_a_registry_shows() {
         }
         published.push(name);
         assert!(said("repository") && said("readme"), "{name}");
-        assert!((1..=5).contains(&words("keywords")) && words("categories") > 0, "{name}: keywords, categories");
+        assert!(
+            (1..=5).contains(&words("keywords")) && words("categories") > 0,
+            "{name}: keywords, categories"
+        );
         let listed = cargo(&["package", "--list", "--allow-dirty", "--offline", "-p", name]);
         for file in ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
             assert!(listed.lines().any(|line| line == file), "the package of {name} has no {file}");
@@ -86,7 +89,8 @@ fn all_crates_have_one_version_and_depend_on_it() {
     for package in &packages {
         assert_eq!(package["version"], version, "{}", name(package));
     }
-    let manifest: toml::Table = toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
+    let manifest: toml::Table =
+        toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
     let dependencies = manifest["workspace"]["dependencies"].as_table().unwrap();
     let ours = dependencies.iter().filter(|(name, _)| name.starts_with("hessian-probe"));
     for (name, dependency) in ours {
@@ -102,7 +106,8 @@ fn the_least_supported_version_of_rust_is_the_same_everywhere() {
     for package in own(&metadata) {
         assert_eq!(package["rust_version"], least, "{}", name(package));
     }
-    let fuzz: toml::Table = toml::from_str(&fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap()).unwrap();
+    let fuzz: toml::Table =
+        toml::from_str(&fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap()).unwrap();
     assert_eq!(fuzz["package"]["rust-version"].as_str(), Some(least));
     for (page, words) in [("README.md", "Rust "), ("docs/releasing.md", "least supported version is ")] {
         let text = fs::read_to_string(root().join(page)).unwrap();
@@ -114,8 +119,12 @@ fn the_least_supported_version_of_rust_is_the_same_everywhere() {
 #[test]
 fn licences_of_all_dependencies_are_allowed() {
     let deny: toml::Table = toml::from_str(&fs::read_to_string(root().join("deny.toml")).unwrap()).unwrap();
-    let allowed: Vec<&str> =
-        deny["licenses"]["allow"].as_array().unwrap().iter().map(|licence| licence.as_str().unwrap()).collect();
+    let allowed: Vec<&str> = deny["licenses"]["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|licence| licence.as_str().unwrap())
+        .collect();
     let metadata = metadata();
     let mut checked = 0;
     for package in packages(&metadata) {
@@ -124,7 +133,7 @@ fn licences_of_all_dependencies_are_allowed() {
         let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX);
         let expression = expression.unwrap_or_else(|error| panic!("{place}: {error}"));
         let fits = expression.evaluate(|term| {
-            term.license.id().is_some_and(|id| allowed.contains(&id.name)) && term.addition.is_none()
+            term.license.id().is_some_and(|id| allowed.contains(&id.name)) && term.exception.is_none()
         });
         assert!(fits, "{place}: {licence}, and deny.toml allows only {allowed:?}");
         checked += 1;
@@ -135,8 +144,19 @@ fn licences_of_all_dependencies_are_allowed() {
 #[test]
 fn users_of_the_libraries_inherit_no_logger_no_command_line_and_no_plots() {
     for library in LIBRARIES {
-        let tree =
-            cargo(&["tree", "--offline", "--locked", "-e", "normal", "-p", library, "--prefix", "none", "-f", "{p}"]);
+        let tree = cargo(&[
+            "tree",
+            "--offline",
+            "--locked",
+            "-e",
+            "normal",
+            "-p",
+            library,
+            "--prefix",
+            "none",
+            "-f",
+            "{p}",
+        ]);
         let found: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
         assert!(found.contains("tch") && found.contains("log"), "{library}: {found:?}");
         for program in ["env_logger", "clap", "indicatif", "plotters", "tokenizers", "smartcore"] {
@@ -151,10 +171,16 @@ fn nothing_downloads_a_libtorch() {
     let metadata = metadata();
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
     let mut seen = 0;
-    for package in packages(&metadata).filter(|package| name(package).contains("torch") || name(package) == "tch") {
+    for package in
+        packages(&metadata).filter(|package| name(package).contains("torch") || name(package) == "tch")
+    {
         let node = nodes.iter().find(|node| node["id"] == package["id"]).unwrap();
         let features = node["features"].as_array().unwrap();
-        assert!(!features.iter().any(|feature| feature == "download-libtorch"), "{}: {features:?}", name(package));
+        assert!(
+            !features.iter().any(|feature| feature == "download-libtorch"),
+            "{}: {features:?}",
+            name(package)
+        );
         seen += 1;
     }
     assert!(seen >= 4, "{seen} packages");
@@ -164,7 +190,8 @@ fn nothing_downloads_a_libtorch() {
 fn every_feature_is_documented() {
     let metadata = metadata();
     let page = Page::read("docs/releasing.md");
-    let table = page.tables.iter().find(|table| table.rows[0][1] == "feature").expect("the table of features");
+    let table =
+        page.tables.iter().find(|table| table.rows[0][1] == "feature").expect("the table of features");
     let documented: BTreeSet<(String, String)> =
         table.rows[1..].iter().map(|row| (spans(&row[0]).concat(), spans(&row[1]).concat())).collect();
     let mut there = BTreeSet::new();

@@ -34,7 +34,8 @@ fn is_section(section: &str, key: &str) -> bool {
 fn documented() -> BTreeMap<String, Vec<Vec<String>>> {
     let tables = Page::read(PAGE).tables.into_iter().filter(|table| table.rows[0][0] == "key");
     let sections = tables.map(|table| {
-        let section = spans(&table.heading).first().map_or("", |name| name.trim_matches(['[', ']'])).to_owned();
+        let section =
+            spans(&table.heading).first().map_or("", |name| name.trim_matches(['[', ']'])).to_owned();
         (section, table.rows[1..].to_vec())
     });
     sections.collect()
@@ -101,7 +102,8 @@ fn what_a_key_may_also_be_is_understood_and_is_not_the_default() {
         for row in rows {
             let key = &spans(&row[0])[0];
             for value in spans(&row[2]) {
-                let config = with(&section, key, &value).unwrap_or_else(|error| panic!("[{section}] {key}: {error}"));
+                let config =
+                    with(&section, key, &value).unwrap_or_else(|error| panic!("[{section}] {key}: {error}"));
                 assert_ne!(config, ProbeConfig::default(), "[{section}] {key} = {value}");
                 tried += 1;
             }
