@@ -63,7 +63,18 @@ const STEPS: [Step; 8] = [
         name: "package",
         title: "Packages",
         needs_setup: false,
-        arguments: &["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"],
+        arguments: &[
+            "package",
+            "--workspace",
+            // Those that are never published.
+            "--exclude=hessian-probe-docs",
+            "--exclude=hessian-probe-smollm2",
+            "--exclude=hessian-probe-studies",
+            "--exclude=xtask",
+            "--no-verify",
+            "--allow-dirty",
+            "--quiet",
+        ],
     },
     Step {
         name: "soak",
