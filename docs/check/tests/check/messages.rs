@@ -25,11 +25,9 @@ fn literals(source: &str) -> Vec<String> {
                     }
                 }
             }
-            '\'' => {
-                // '"' is a character; anything else after a tick may be a lifetime.
-                if characters.peek() == Some(&'"') {
-                    characters.next();
-                }
+            // '"' is a character; anything else after a tick may be a lifetime.
+            '\'' if characters.peek() == Some(&'"') => {
+                characters.next();
             }
             '"' => {
                 let mut literal = String::new();
