@@ -59,15 +59,12 @@ fn the_guide_shows_the_demo_s_configuration() {
 
 /// The only output of a program on these pages: that of `cargo xtask demo` in the README.
 #[test]
-fn the_demo_s_output_is_of_the_form_that_the_demo_prints() {
+fn the_demo_s_output_is_at_the_steps_of_its_configuration() {
     let readme = Page::read("README.md");
     let table = readme.blocks.iter().find(|block| block.language() == "text").expect("the demo's table");
     let mut lines = table.text.lines();
-    let head = lines.next().unwrap();
-    let source = std::fs::read_to_string(root().join("examples/demo/display.rs")).unwrap();
-    for title in head.split("  ").map(str::trim).filter(|title| !title.is_empty()) {
-        assert!(source.contains(&format!("\"{title}\"")), "the demo's table has no column `{title}`");
-    }
+    // `tests/configuration.rs` runs the demo and compares the head.
+    lines.next();
     // At the steps of its configuration, the last one included.
     let steps: Vec<u64> =
         lines.map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
