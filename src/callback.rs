@@ -32,6 +32,47 @@ impl Control {
 
 /// Points of a training loop (the crate's page shows them in a diagram). Every rank calls every
 /// method in the same order with the same arguments, since an implementation may communicate.
+///
+/// ```
+/// use hessian_probe::{Callback, Control, Host, Result};
+///
+/// /// Has the loop save after so many steps, and stop when it has seen enough.
+/// struct Patience {
+///     save_every: u64,
+///     stop_after: u64,
+/// }
+///
+/// impl Callback for Patience {
+///     fn on_step_end(&mut self, step: u64, _host: &mut dyn Host) -> Result<Control> {
+///         let save = if (step + 1).is_multiple_of(self.save_every) { Control::RequestCheckpoint } else { Control::Continue };
+///         let stop = if step + 1 >= self.stop_after { Control::RequestStop } else { Control::Continue };
+///         Ok(save.and(stop)) // the stronger of the two
+///     }
+/// }
+///
+/// # use hessian_probe::{Gradient, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> std::result::Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// let mut callback = Patience { save_every: 10, stop_after: 100 };
+/// assert_eq!(callback.on_step_end(8, &mut host)?, Control::Continue);
+/// assert_eq!(callback.on_step_end(9, &mut host)?, Control::RequestCheckpoint);
+/// assert_eq!(callback.on_step_end(99, &mut host)?, Control::RequestStop);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 pub trait Callback {
     /// Before the first step, with the model in place.
     ///

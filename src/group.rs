@@ -19,6 +19,59 @@ pub type HostError = Box<dyn StdError + Send + Sync + 'static>;
 /// A probe sends nothing but a few `f64` at a time. Every method is collective: all ranks call it in
 /// the same order with slices of the same length, and **every rank receives the same bits**, since
 /// all decisions of a probe (the next step size, breakdown, skipping) are taken from reduced values.
+///
+/// ```
+/// use hessian_probe::{HostError, ProcessGroup, ReduceOp};
+/// use std::sync::{Arc, Barrier, Mutex};
+///
+/// /// Ranks that are threads of one process.
+/// struct Thread {
+///     rank: usize,
+///     barrier: Arc<Barrier>,
+///     contributions: Arc<Mutex<Vec<Vec<f64>>>>,
+///     world_size: usize,
+/// }
+///
+/// impl ProcessGroup for Thread {
+///     fn rank(&self) -> usize {
+///         self.rank
+///     }
+///     fn world_size(&self) -> usize {
+///         self.world_size
+///     }
+///     fn all_reduce(&self, values: &mut [f64], op: ReduceOp) -> Result<(), HostError> {
+///         self.contributions.lock().map_err(|_| "a rank panicked")?[self.rank] = values.to_vec();
+///         self.barrier()?;
+///         let contributions = self.contributions.lock().map_err(|_| "a rank panicked")?.clone();
+///         for (index, value) in values.iter_mut().enumerate() {
+///             // In the same order on every rank: the same bits.
+///             let all = contributions.iter().map(|rank| rank[index]);
+///             *value = match op {
+///                 ReduceOp::Sum => all.sum(),
+///                 ReduceOp::Max => all.fold(f64::NEG_INFINITY, f64::max),
+///             };
+///         }
+///         self.barrier() // before anybody contributes to the next one
+///     }
+///     fn barrier(&self) -> Result<(), HostError> {
+///         self.barrier.wait();
+///         Ok(())
+///     }
+/// }
+///
+/// let (barrier, contributions) = (Arc::new(Barrier::new(2)), Arc::new(Mutex::new(vec![Vec::new(); 2])));
+/// let ranks = [0, 1].map(|rank| {
+///     let group = Thread { rank, barrier: barrier.clone(), contributions: contributions.clone(), world_size: 2 };
+///     std::thread::spawn(move || {
+///         let mut values = [rank as f64 + 1.0];
+///         group.all_reduce(&mut values, ReduceOp::Sum).map(|()| values[0])
+///     })
+/// });
+/// for rank in ranks {
+///     assert_eq!(rank.join().unwrap()?, 3.0);
+/// }
+/// # Ok::<(), HostError>(())
+/// ```
 pub trait ProcessGroup {
     /// This rank, `0 ≤ rank < world_size`.
     fn rank(&self) -> usize;

@@ -112,6 +112,47 @@ pub enum Precision {
 ///   behind but its own buffers: no optimizer step, no counters.
 /// - After a probe the parameters, the random state and [`live_gradients`](Self::live_gradients) hold
 ///   the bits that they held before.
+///
+/// ```
+/// use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// use tch::{Kind, Tensor, nn};
+///
+/// /// A model in one process: parameters by name, and the loss of a batch that stays the same.
+/// struct Loop<F> {
+///     parameters: Vec<(String, Tensor)>,
+///     probe_loss: F,
+/// }
+///
+/// impl<F: FnMut() -> Result<Tensor, tch::TchError>> Host for Loop<F> {
+///     fn shards(&self) -> Vec<Shard> {
+///         // Aliases of the loop's own tensors.
+///         Shard::whole(self.parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())), false)
+///     }
+///     fn gradient(&mut self) -> Result<Gradient, HostError> {
+///         let loss = (self.probe_loss)()?;
+///         let parameters: Vec<&Tensor> = self.parameters.iter().map(|(_, p)| p).collect();
+///         let tensors = Tensor::f_run_backward(&[&loss], &parameters, false, false)?;
+///         Ok(Gradient { loss: loss.f_double_value(&[])?, tensors })
+///     }
+///     fn group(&self) -> &dyn ProcessGroup {
+///         &SingleProcess
+///     }
+/// }
+///
+/// let vs = nn::VarStore::new(tch::Device::Cpu);
+/// let w = vs.root().ones("w", &[3]);
+/// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0]);
+/// let probe_loss = || w.f_mul(&x)?.f_square()?.f_sum(Kind::Float);
+/// let mut host = Loop { parameters: vec![("w".to_owned(), w.shallow_clone())], probe_loss };
+///
+/// // Called twice at the same parameters, the same bits.
+/// let (first, second) = (host.gradient()?, host.gradient()?);
+/// assert_eq!((first.loss, second.loss), (14.0, 14.0));
+/// assert_eq!(first.tensors, second.tensors);
+/// # Ok::<(), HostError>(())
+/// ```
+///
+/// Sharded over ranks: [the guide](https://github.com/hessian-probe/hessian-probe/blob/main/docs/guide/your-host.md).
 pub trait Host {
     /// Every parameter's slice on this rank, in an order that is equal on all ranks.
     fn shards(&self) -> Vec<Shard>;

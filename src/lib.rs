@@ -109,6 +109,10 @@
 //! | [`checkpoint`] | our state beside a checkpoint |
 //! | [`log`] | the writer thread, JSON lines, TensorBoard event files |
 //!
+//! # Features
+//! None is needed. `doc-only` builds this documentation where there is no libtorch, and nothing else. What is written for
+//! TensorBoard is a matter of the [configuration](config::LogConfig), CUDA one of the libtorch that is linked.
+//!
 //! # Messages
 //! Through the `log` crate, each with its module as target (`hessian_probe::probe`, `hessian_probe::slq`, …): one line a probe
 //! at *info*, on rank 0; what a snapshot is to be read with care for, and a skipped probe with its reason, at *warn*; runs,

@@ -289,11 +289,37 @@ fn state_survives_and_another_version_is_refused() {
 }
 
 #[test]
-fn the_readme_shows_the_demo_s_configuration_and_it_is_valid() {
+fn the_demo_s_configuration_is_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let toml = std::fs::read_to_string(root.join("examples/demo/probe.toml")).unwrap();
     let config = ProbeConfig::from_toml_str(&toml).unwrap();
     assert!(config.schedule.every.is_some() && config.slq.probes > 1);
+}
+
+/// What a newcomer runs first, but for the number of steps and products.
+#[test]
+fn the_demo_ends_with_the_table_that_the_readme_shows() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let test = std::env::current_exe().unwrap();
+    let demo = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/demo");
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    let probe = directory.path().join("probe.toml");
+    std::fs::write(&probe, "[schedule]\nevery = 2\n[slq]\nsteps = 2\nprobes = 2").unwrap();
+    let mut command = std::process::Command::new(&demo);
+    command.args(["--steps", "3", "--logdir"]).arg(&logs).arg("--probe").arg(&probe).env_remove("RUST_LOG");
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; build it: cargo build --example demo", demo.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8_lossy(&output.stdout);
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    assert!(readme.contains(toml.trim_end()), "README.md shows another probe.toml than the demo's");
+    let head = readme.split("```text\n").nth(1).and_then(|block| block.lines().next()).unwrap();
+    let mut lines = printed.lines().skip_while(|line| *line != head).skip(1);
+    for step in ["0", "2"] {
+        let line =
+            lines.next().unwrap_or_else(|| panic!("the README's head is\n{head}\nand it prints\n{printed}"));
+        assert!(line.split_whitespace().next() == Some(step) && line.contains('±'), "{printed}");
+    }
+    assert!(printed.contains(&format!("tensorboard --logdir {}", logs.display())), "{printed}");
 }

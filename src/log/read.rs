@@ -15,15 +15,30 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When the file cannot be opened.
 ///
-/// ```no_run
+/// ```
 /// use hessian_probe::log::{Record, drop_orphans, read_jsonl};
-/// let records = read_jsonl("runs/hessian-probe/snapshots.jsonl")?.collect::<Result<Vec<_>, _>>()?;
+///
+/// # let directory = std::env::temp_dir().join(format!("hessian-probe-doc-read-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let path = directory.join("snapshots.jsonl");
+/// # std::fs::write(
+/// #     &path,
+/// #     "{\"record\":\"skipped\",\"step\":7,\"reason\":\"no time\"}\n{\"record\":\"skip",
+/// # )?;
+/// # /*
+/// let path = "runs/hessian-probe/snapshots.jsonl";
+/// # */
+/// let records = read_jsonl(path)?.collect::<Result<Vec<_>, _>>()?;
+/// # assert_eq!(records.len(), 1);
 /// for record in drop_orphans(records) {
-///     if let Record::Snapshot(snapshot) = record {
-///         println!("{} {}", snapshot.step, snapshot.lambda_max.value);
+///     match record {
+///         Record::Snapshot(snapshot) => println!("{} {}", snapshot.step, snapshot.lambda_max.value),
+///         Record::Skipped(skipped) => println!("{}: {}", skipped.step, skipped.reason),
+///         _ => {}
 ///     }
 /// }
-/// # Ok::<(), hessian_probe::Error>(())
+/// # std::fs::remove_dir_all(directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_jsonl(path: impl AsRef<Path>) -> Result<JsonLines> {
     let path = path.as_ref();

@@ -35,6 +35,38 @@ const FLUSH: Duration = Duration::from_secs(30);
 /// Watches the Hessian spectrum of a training: at scheduled steps it borrows the loop's parameters and
 /// gradients, runs stochastic Lanczos quadrature, puts everything back bit for bit and logs a
 /// [`Snapshot`]. See the [crate's page](crate) for a loop with all calls.
+///
+/// ```
+/// use hessian_probe::{Callback, HessianProbe, ProbeConfig};
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// let config = "[schedule]\nevery = 5\n[slq]\nsteps = 2\n[log]\ntensorboard = false\njsonl = false";
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(config)?)?;
+/// let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// probe.on_step_end(4, &mut host)?;
+/// assert!(probe.latest().is_none());
+/// probe.on_step_end(5, &mut host)?;
+/// assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(5));
+///
+/// // At any time, whatever the schedule says:
+/// let snapshot = probe.probe(7, &mut host)?;
+/// assert!((snapshot.lambda_max.value - 4.0).abs() < 1e-6);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct HessianProbe {
     config: ProbeConfig,

@@ -175,6 +175,46 @@ pub struct Cost {
 /// Everything that one probe found, with units and errors. One JSON line.
 ///
 /// Eigenvalues are in units of loss per squared parameter. A *share* is between 0 and 1.
+///
+/// ```
+/// use hessian_probe::{HessianProbe, ProbeConfig, Snapshot};
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let config = "[slq]\nsteps = 2\nprobes = 3\n[log]\ntensorboard = false\njsonl = false";
+/// # let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(config)?)?;
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// // A loss of two parameters whose Hessian has the eigenvalues 1 and 4.
+/// let snapshot: &Snapshot = probe.probe(0, &mut host)?;
+/// let max = snapshot.lambda_max;
+/// assert!((max.value - 4.0).abs() <= max.residual + 1e-6);
+/// let trace = snapshot.trace;
+/// let error = trace.standard_error.unwrap_or(f64::NAN); // none for one probe vector
+/// assert!((trace.mean - 5.0).abs() <= 5.0 * error + 1e-6);
+/// assert!(snapshot.warnings.is_empty());
+///
+/// // The raw quadrature: tr f(H) ≈ n Σ weight · f(node), here with f(λ) = λ².
+/// let run = &snapshot.probes[0];
+/// let squares: f64 = run.nodes.iter().zip(&run.weights).map(|(node, weight)| weight * node * node).sum();
+/// assert!((snapshot.parameters as f64 * squares - 17.0).abs() < 1e-5);
+///
+/// let line = serde_json::to_string(snapshot)?;
+/// assert_eq!(&serde_json::from_str::<Snapshot>(&line)?, snapshot);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`SNAPSHOT_VERSION`].

@@ -35,7 +35,7 @@ Commands:
                    train a language model over 2 ranks with a probe: `small` (the default) from the start, `smollm2`
                    (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, fuzz-fmt, clippy, fuzz-clippy,
-                   test, doc, soak
+                   test, doc, package, soak
   bench [ARGS]     what a probe costs; ARGS go to the benchmark
   study NAME [ARGS]
                    what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal) or

@@ -24,6 +24,21 @@ pub enum Backend {
 ///
 /// See the [crate's documentation](crate) for what is checked and what happens on failure. A group may
 /// move between threads but is used by one at a time.
+///
+/// ```
+/// use hessian_probe_c10d::{ProcessGroup, ReduceOp};
+/// use std::time::Duration;
+/// use tch::Tensor;
+///
+/// // One rank, unless torchrun or a Launcher has started several.
+/// let group = ProcessGroup::from_env(Duration::from_secs(60))?;
+/// let gradient = Tensor::from_slice(&[1.0_f32, 2.0]);
+/// group.all_reduce(&gradient, ReduceOp::Avg)?;
+/// let whole = Tensor::from_slice(&vec![0.0_f32; 2 * group.world_size()]);
+/// group.all_gather_into(&whole, &gradient)?;
+/// # assert_eq!(Vec::<f32>::try_from(whole).unwrap(), [1.0, 2.0]);
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ProcessGroup {
     rank: usize,

@@ -7,7 +7,7 @@ pub(crate) const LABELLED: &str = "HESSIAN_PROBE_C10D_LABELLED";
 
 /// Any logger, with `[rank k]` in front of each message where there are several ranks.
 ///
-/// ```no_run
+/// ```
 /// use hessian_probe_c10d::RankLogger;
 ///
 /// # struct Own;

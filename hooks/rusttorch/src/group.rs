@@ -11,6 +11,22 @@ use tch::Tensor;
 /// The loop borrows it for each of its own calls, `trainer.train_step(&mut group.borrow_mut(), …)`, and must not hold it
 /// while a probe runs. It is also a [`hessian_probe::ProcessGroup`]: a loop on `DistributedDataParallel` gives it to a
 /// `VarStoreHost` of `hessian-probe-var-store`.
+///
+/// ```
+/// use hessian_probe::{ProcessGroup as _, ReduceOp};
+/// use hessian_probe_rusttorch::SharedGroup;
+/// use rusttorch::distributed::{GroupOptions, ProcessGroup};
+/// use std::net::TcpListener;
+///
+/// // A group of one; with more, the others `connect` to this address.
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let group = SharedGroup::new(ProcessGroup::accept(listener, 1, GroupOptions::new("doc"))?);
+/// group.borrow_mut().barrier()?; // a call of the loop's
+/// let mut values = [2.5]; // what a probe does
+/// group.all_reduce(&mut values, ReduceOp::Sum).map_err(|error| error.to_string())?;
+/// assert_eq!(values, [2.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SharedGroup {
     group: RefCell<ProcessGroup>,

@@ -13,6 +13,27 @@ use tch::Tensor;
 
 /// What a loop on a [`ShardedTrainer`] lends to a probe: the trainer's own shards, and the loss of a closure at their present
 /// values. The [crate's page](crate) has a loop with all calls.
+///
+/// ```
+/// use hessian_probe::Host;
+/// use hessian_probe_rusttorch::{ShardedTrainerHost, SharedGroup};
+/// use rusttorch::distributed::{GroupOptions, ProcessGroup, ShardedTrainer};
+/// use rusttorch::{Tensor, optim::Sgd};
+/// use std::net::TcpListener;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let group = SharedGroup::new(ProcessGroup::accept(listener, 1, GroupOptions::new("doc"))?);
+/// let parameters = vec![("w".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0]))];
+/// let mut trainer =
+///     ShardedTrainer::new(&mut group.borrow_mut(), parameters, |store| Sgd::builder().build(store))?;
+/// let mut host = ShardedTrainerHost::new(&mut trainer, &group, |p| p["w"].f_dot(&p["w"]))?.targets(1);
+///
+/// // L = ‖w‖².
+/// let gradient = host.gradient().map_err(|error| error.to_string())?;
+/// assert_eq!(gradient.loss, 5.0);
+/// assert_eq!(gradient.tensors, [Tensor::from_slice(&[2.0_f32, 4.0])]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ShardedTrainerHost<'a, F> {
     trainer: &'a mut ShardedTrainer,
     group: &'a SharedGroup,

@@ -62,7 +62,8 @@ fn train(group: &ProcessGroup) -> Result<(), Box<dyn Error>> {
     let batch = 64 / ranks;
     for step in 0..=100 {
         optimizer.zero_grad();
-        loss((step * 64 + rank * batch) % (n - batch), batch).backward();
+        // The same images on any number of ranks.
+        loss(step * 64 % (n - 64) + rank * batch, batch).backward();
         // Data-parallel training: the mean gradient.
         for parameter in vs.trainable_variables() {
             group.all_reduce(&parameter.grad(), ReduceOp::Avg)?;

@@ -13,6 +13,26 @@ use tch::nn::VarStore;
 
 /// What a loop on a [`VarStore`] lends to a probe: its trainable variables, and the loss of a closure at their present
 /// values. The [crate's page](crate) has a loop with all calls.
+///
+/// ```
+/// use hessian_probe::Host;
+/// use hessian_probe_var_store::VarStoreHost;
+/// use tch::{Device, Kind, Tensor, nn};
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let (w, b) = (vs.root().ones("w", &[2]), vs.root().zeros("b", &[1]));
+/// let _ = b.set_requires_grad(false); // a constant
+/// let x = Tensor::from_slice(&[1.0_f32, 2.0]);
+/// let mut host = VarStoreHost::new(&vs, || (w.dot(&x) + &b).square().sum(Kind::Float))?.targets(1);
+/// assert_eq!(host.shards().len(), 1);
+///
+/// // L = (w·x + b)²: ∇L = 2 (w·x + b) x, and Hv = 2 (x·v) x.
+/// let gradient = host.gradient()?;
+/// assert_eq!(gradient.loss, 9.0);
+/// assert_eq!(gradient.tensors, [Tensor::from_slice(&[6.0_f32, 12.0])]);
+/// assert_eq!(host.exact_hvp(&[Tensor::from_slice(&[1.0_f32, 1.0])])?, [Tensor::from_slice(&[6.0_f32, 12.0])]);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 pub struct VarStoreHost<'g, F> {
     variables: Variables,
     closure: F,

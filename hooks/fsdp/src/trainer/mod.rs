@@ -29,6 +29,25 @@ use tch::{Device, Tensor};
 ///
 /// One per process: dropout draws from libtorch's default generator, which is the process's. It is
 /// seeded with a hash of (seed, rank), so that ranks drop different elements.
+///
+/// ```
+/// use hessian_probe::{HessianProbe, ProbeConfig};
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+///
+/// let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// config.threads = Some(1);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// trainer.probe_on_validation(4)?;
+///
+/// let probe = "[schedule]\nat_end = true\n[slq]\nsteps = 4\n[log]\ntensorboard = false\njsonl = false";
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(probe)?)?;
+/// let report = trainer.run(3, &mut [&mut probe], |step| println!("{} {}", step.step, step.loss))?;
+/// assert_eq!(report.steps, 3);
+/// assert_eq!(probe.latest().map(|snapshot| snapshot.parameters), Some(trainer.parameter_count()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
     config: TrainerConfig,
     group: ProcessGroup,
