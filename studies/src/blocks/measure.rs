@@ -40,7 +40,7 @@ const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/blocks/probe.toml"
 /// # Errors
 /// Where a program fails.
 pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<Study> {
-    let gguf = GgufFile::open(&options.gguf)?;
+    let gguf = GgufFile::open(options.gguf()?)?;
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
         on_text(text, if number == 0 { &CAREFULLY } else { &QUICKLY }, &gguf, options, programs, output)
     });
@@ -59,7 +59,7 @@ fn on_text(
 ) -> Result<OnText> {
     let data = text.write(gguf, 1, TOKENS, &output.path(""))?;
     let compare = |by: &str, steps: usize, more: &str| {
-        let mut arguments = given(&options.gguf, &data);
+        let mut arguments = given(options.gguf()?, &data);
         arguments.extend(options.ranks_and_threads());
         // Four vectors in place of all: so few steps need no more.
         arguments.extend(["--reorthogonalize", "4"].map(Into::into));

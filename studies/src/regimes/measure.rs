@@ -46,8 +46,8 @@ pub fn run(options: &Options, programs: &Programs, output: &Output) -> Result<St
     let demo = demo(options, programs, output)?;
     let smollm2 = Saved {
         name: "smollm2",
-        model: options.gguf.clone(),
-        data: TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?,
+        model: options.gguf()?.to_owned(),
+        data: TEXTS[0].write(&GgufFile::open(options.gguf()?)?, 1, TOKENS, &output.path(""))?,
     };
 
     let all = [&CENTRAL[..], &FORWARD, &FIXED].concat();
