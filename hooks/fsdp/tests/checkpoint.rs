@@ -408,7 +408,7 @@ fn a_margin_above_its_limits_has_a_run_save_and_stop() {
         trainer.probe_on_validation(4).unwrap();
         let report = trainer.run(2, &mut [&mut probe("checkpoint_margin = 1e9\nstop_margin = 1e9")], |_| {}).unwrap();
         assert_eq!((report.steps, report.stopped, report.checkpoint_requested, report.checkpoints), (2, false, false, 1));
-        // After steps 3 and, cooled down, 5; and after the last one.
+        // After the first and, cooled down, the third; and after the last one.
         let saves = "checkpoint_margin = 1e-9\ncooldown = 2";
         let report = trainer.run(4, &mut [&mut probe(saves)], |_| {}).unwrap();
         assert_eq!((report.steps, report.stopped, report.checkpoint_requested, report.checkpoints), (4, false, true, 3));
