@@ -8,6 +8,7 @@ use crate::hash::fnv1a;
 use crate::host::Host;
 use crate::krylov::{Basis, LanczosState, Operator};
 use crate::operator::{Calibration, FiniteDifference};
+use crate::operator::finite_difference::ProductRecord;
 use crate::operator::step::ratio;
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;

@@ -7,7 +7,7 @@ use crate::loss::Loss;
 use crate::mean::{agree, mean};
 use crate::variables::Variables;
 use hessian_probe::{
-    Gradient, Host, HostError, Optimizer, ProcessGroup, Progress, RandomState, Shard, SingleProcess,
+    Gradient, Host, HostError, Optimizer, ProcessGroup, Progress, RandomState, Shard, SingleProcess, Update,
 };
 use std::fmt;
 use tch::Tensor;
@@ -23,6 +23,7 @@ pub struct VarStoreHost<'g, F> {
     progress: Progress,
     training_loss: Option<f64>,
     optimizer: Option<Optimizer>,
+    update: Option<Update>,
 }
 
 impl<F> fmt::Debug for VarStoreHost<'_, F> {
@@ -54,6 +55,7 @@ impl<F: FnMut() -> L, L: Loss> VarStoreHost<'static, F> {
             progress: Progress::default(),
             training_loss: None,
             optimizer: None,
+            update: None,
         })
     }
 }
@@ -63,8 +65,8 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// loss of its own part of the probe batch. The loss of the probe is the mean over ranks.
     #[must_use]
     pub fn over<'a>(self, group: &'a dyn ProcessGroup) -> VarStoreHost<'a, F> {
-        let Self { variables, closure, targets, progress, training_loss, optimizer, .. } = self;
-        VarStoreHost { variables, closure, group, targets, progress, training_loss, optimizer }
+        let Self { variables, closure, targets, progress, training_loss, optimizer, update, .. } = self;
+        VarStoreHost { variables, closure, group, targets, progress, training_loss, optimizer, update }
     }
 
     /// Says how many targets (examples, tokens) of all ranks the loss is a mean over, for the snapshots.
@@ -89,6 +91,12 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// after each step how many it has taken.
     pub fn set_optimizer(&mut self, optimizer: Optimizer) {
         self.optimizer = Some(optimizer);
+    }
+
+    /// Says what the optimizer's last or coming update is, for `[directions]` and `[sharpness]`: what it adds to each
+    /// parameter, aligned with [`shards`](Host::shards); the same on all ranks.
+    pub fn set_update(&mut self, update: Update) {
+        self.update = Some(update);
     }
 }
 
@@ -144,6 +152,14 @@ impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
             weight_decay: optimizer.weight_decay.clone(),
             second_moments: optimizer.second_moments.iter().map(Tensor::shallow_clone).collect(),
             ..*optimizer
+        }))
+    }
+
+    /// What [`set_update`](VarStoreHost::set_update) said.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        Ok(self.update.as_ref().map(|update| Update {
+            tensors: update.tensors.iter().map(Tensor::shallow_clone).collect(),
+            coming: update.coming,
         }))
     }
 

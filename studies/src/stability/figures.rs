@@ -1,6 +1,6 @@
 //! The study as figures.
 
-use super::record::{Run, Study};
+use super::record::{Risen, Run, Study};
 use crate::Result;
 use crate::figure::{Axes, Series, svg};
 
@@ -9,13 +9,16 @@ use crate::figure::{Axes, Series, svg};
 /// # Errors
 /// The renderer's.
 pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
+    let Study { descent, adam, driven, control } = study;
     Ok(vec![
-        ("descent", margins("Gradient descent: λ_max over 2/η", &study.descent)?),
-        ("adam", margins("Adam: preconditioned λ_max over 38/η", &study.adam)?),
+        ("descent", margins("Gradient descent on the digits", "λ_max ÷ (2/η)", descent)?),
+        ("adam", margins("Adam on the text", "λ_max of P^{-1/2}HP^{-1/2} ÷ (38/η)", adam)?),
+        ("driven", rise("A learning rate that rises over the edge; circles: the alarms", driven)?),
+        ("control", rise("A learning rate that rises and stays below the edge", control)?),
     ])
 }
 
-fn margins(title: &str, runs: &[Run]) -> Result<String> {
+fn margins(title: &str, y: &str, runs: &[Run]) -> Result<String> {
     let series: Vec<Series> = runs
         .iter()
         .map(|run| Series {
@@ -23,15 +26,51 @@ fn margins(title: &str, runs: &[Run]) -> Result<String> {
             points: run.tracked.iter().map(|tracked| (tracked.step as f64, tracked.margin, None)).collect(),
             mark: None,
         })
+        .chain(std::iter::once(edge(runs.iter().map(|run| run.steps).max())))
         .collect();
-    let axes = Axes {
+    svg(&axes(title, y, 1.6), &series)
+}
+
+/// Of the first initialisation: margin, share of the critical step, and loss over its first value.
+fn rise(title: &str, runs: &[Risen]) -> Result<String> {
+    let Some(run) = runs.first() else { return Err("no run".into()) };
+    let first = run.tracked.first().map_or(f64::NAN, |tracked| tracked.loss);
+    let at = |step: Option<u64>, of: &dyn Fn(&super::record::Tracked) -> f64| {
+        let found = run.tracked.iter().find(|tracked| Some(tracked.step) == step)?;
+        Some((found.step as f64, of(found)))
+    };
+    let line = |of: &dyn Fn(&super::record::Tracked) -> f64| {
+        run.tracked.iter().map(|tracked| (tracked.step as f64, of(tracked).min(TOP), None)).collect()
+    };
+    let margin = |tracked: &super::record::Tracked| tracked.margin;
+    let loss = |tracked: &super::record::Tracked| tracked.loss / first;
+    let ratios = run.step_ratios.iter().map(|&(step, ratio)| (step as f64, ratio.min(TOP), None));
+    let series = [
+        Series { label: "margin".into(), points: line(&margin), mark: at(run.margin_alarm, &margin) },
+        Series { label: "loss ÷ the first".into(), points: line(&loss), mark: at(run.loss_alarm, &loss) },
+        Series { label: "share of the critical step".into(), points: ratios.collect(), mark: None },
+        edge(Some(run.steps)),
+    ];
+    svg(&axes(title, "ratio", TOP), &series)
+}
+
+/// What is above is drawn there.
+const TOP: f64 = 2.5;
+
+/// The threshold.
+fn edge(steps: Option<u64>) -> Series {
+    let end = steps.unwrap_or(0) as f64;
+    Series { label: "1".into(), points: vec![(0.0, 1.0, None), (end, 1.0, None)], mark: None }
+}
+
+fn axes(title: &str, y: &str, top: f64) -> Axes {
+    Axes {
         title: title.into(),
         x: "optimizer step".into(),
-        y: "margin".into(),
+        y: y.into(),
         names: Vec::new(),
-        y_range: (0.0, 2.0),
+        y_range: (0.0, top),
         logarithmic: false,
         dense: true,
-    };
-    svg(&axes, &series)
+    }
 }

@@ -2,35 +2,35 @@
 
 use crate::Result;
 use crate::texts::TEXTS;
-use hessian_probe::Callback;
+use hessian_probe::HessianProbe;
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{
-    AdamWConfig, LearningRate, LlamaConfig, Sequence, SequenceId, SequenceSource, Trainer, TrainerConfig,
+    AdamWConfig, LlamaConfig, Sequence, SequenceId, SequenceSource, Trainer, TrainerConfig,
 };
 
 /// The text in so many windows of so many bytes.
-const WINDOWS: usize = 48;
+const WINDOWS: usize = 24;
 const LENGTH: usize = 64;
 
-/// A run: the learning rate rises linearly over `warmup_steps`, then stays.
+const SEED: u64 = 0;
+
+/// A run at a constant learning rate.
 #[derive(Debug)]
 pub struct Training {
     pub learning_rate: f64,
-    pub warmup_steps: u64,
     pub steps: u64,
-    pub seed: u64,
 }
 
 impl Training {
-    /// Trains under the eyes of `probes`.
+    /// Trains under the eyes of `probe`.
     ///
     /// # Errors
-    /// The trainer's and the probes'.
-    pub fn train(&self, probes: &mut [&mut dyn Callback]) -> Result<()> {
+    /// The trainer's and the probe's.
+    pub fn train(&self, probe: &mut HessianProbe) -> Result<()> {
         let mut trainer = Trainer::new(self.config(), ProcessGroup::single(), Text::new())?;
         // The same windows as in training.
         trainer.probe_on_validation(WINDOWS)?;
-        trainer.run(self.steps, probes, |_| ())?;
+        trainer.run(self.steps, &mut [probe], |_| ())?;
         Ok(())
     }
 
@@ -47,8 +47,7 @@ impl Training {
             weight_decay: 0.0,
             ..AdamWConfig::default()
         };
-        config.schedule = LearningRate::Constant { warmup_steps: self.warmup_steps };
-        config.seed = self.seed;
+        config.seed = SEED;
         // Sums depend on it, and with them the run, once it is on the edge.
         config.threads = Some(1);
         config

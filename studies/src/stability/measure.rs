@@ -1,32 +1,34 @@
 //! Trains, with probes registered, and reads their logs.
 
-use super::descent::Descent;
+use super::descent::{Descent, Rate};
 use super::language::Training;
-use super::record::{Alarmed, Log, Run, Study};
+use super::record::{Log, Risen, Run, Study};
 use crate::output::Output;
 use crate::{Options, Result};
-use hessian_probe::{Callback, HessianProbe, ProbeConfig};
+use hessian_probe::{HessianProbe, ProbeConfig};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 const DESCENT: [Descent; 3] = [
-    Descent { learning_rate: 0.4, steps: 4000 },
-    Descent { learning_rate: 0.2, steps: 6000 },
-    Descent { learning_rate: 0.1, steps: 10000 },
+    Descent { rate: Rate::constant(0.5), steps: 1500, seed: 0 },
+    Descent { rate: Rate::constant(0.4), steps: 1500, seed: 0 },
+    Descent { rate: Rate::constant(0.3), steps: 1500, seed: 0 },
 ];
 
 const ADAM: [Training; 3] = [
-    Training { learning_rate: 2e-3, warmup_steps: 0, steps: 1000, seed: 0 },
-    Training { learning_rate: 1e-3, warmup_steps: 0, steps: 1000, seed: 0 },
-    Training { learning_rate: 5e-4, warmup_steps: 0, steps: 1500, seed: 0 },
+    Training { learning_rate: 2e-3, steps: 300 },
+    Training { learning_rate: 1e-3, steps: 400 },
+    Training { learning_rate: 5e-4, steps: 600 },
 ];
 
-/// Over the edge within the warm-up.
-const DRIVEN: f64 = 3e-2;
-const SAFE: f64 = 3e-3;
-const RISE: u64 = 300;
-const SEEDS: std::ops::Range<u64> = 0..3;
+/// Learning rates that rise, over the edge or not, and from how many initialisations each.
+const FIRST: f64 = 0.1;
+const OVER: f64 = 0.5;
+const SAFE: f64 = 0.2;
+const RISE: std::ops::Range<u64> = 100..300;
+const STEPS: u64 = 400;
+const SEEDS: std::ops::Range<u64> = 0..5;
 
 /// Everything.
 ///
@@ -36,11 +38,11 @@ pub fn run(options: &Options, output: &Output) -> Result<Study> {
     let runs = Runs { output, reuse: options.reuse };
     let descent = DESCENT.iter().map(|descent| runs.descent(descent)).collect::<Result<_>>()?;
     let adam = ADAM.iter().map(|training| runs.adam(training)).collect::<Result<_>>()?;
-    let risen = |learning_rate: f64| {
-        let training = |seed| Training { learning_rate, warmup_steps: RISE, steps: RISE, seed };
-        SEEDS.map(|seed| runs.alarmed(&training(seed))).collect::<Result<Vec<_>>>()
+    let risen = |last: f64| {
+        let rise = |seed| Descent { rate: Rate { first: FIRST, last, rise: RISE }, steps: STEPS, seed };
+        SEEDS.map(|seed| runs.rise(&rise(seed))).collect::<Result<_>>()
     };
-    Ok(Study { descent, adam, driven: risen(DRIVEN)?, control: risen(SAFE)? })
+    Ok(Study { descent, adam, driven: risen(OVER)?, control: risen(SAFE)? })
 }
 
 /// A probe with the configuration `toml` and its logs in `directory`.
@@ -58,87 +60,57 @@ struct Runs<'a> {
 impl Runs<'_> {
     fn descent(&self, descent: &Descent) -> Result<Run> {
         const PROBE: &str = include_str!("descent.toml");
-        let name = format!("descent-{}", descent.learning_rate);
-        let [log] = self.logs(&name, &format!("{descent:?}"), [PROBE], |[probe]| descent.train(probe))?;
-        Ok(Run::new(log, descent.learning_rate, 0, descent.steps, 0))
+        let rate = descent.rate.last;
+        let log = self.logs(&format!("descent-{rate}"), &format!("{descent:?}"), PROBE, |directory| {
+            descent.train(&mut [&mut probe(PROBE, directory)?])
+        })?;
+        Ok(Run::new(Log::read(&log)?, rate, descent.steps))
     }
 
     fn adam(&self, training: &Training) -> Result<Run> {
         const PROBE: &str = include_str!("adam.toml");
-        let name = format!("adam-{}", training.learning_rate);
-        let [log] =
-            self.logs(&name, &format!("{training:?}"), [PROBE], |[probe]| training.train(&mut [probe]))?;
-        Ok(training.run(log))
-    }
-
-    fn alarmed(&self, training: &Training) -> Result<Alarmed> {
-        const PROBES: [&str; 2] = [include_str!("margin.toml"), include_str!("loss.toml")];
-        let name = format!("rise-to-{}-seed-{}", training.learning_rate, training.seed);
-        let [mut margin, loss] = self.logs(&name, &format!("{training:?}"), PROBES, |[margin, loss]| {
-            let probes: &mut [&mut dyn Callback] = &mut [margin, loss];
-            training.train(probes)
+        let rate = training.learning_rate;
+        let log = self.logs(&format!("adam-{rate}"), &format!("{training:?}"), PROBE, |directory| {
+            training.train(&mut probe(PROBE, directory)?)
         })?;
-        let [margin_limit, loss_limit] = PROBES.map(|toml| {
-            let triggers = ProbeConfig::from_toml_str(toml).map(|config| config.triggers);
-            triggers.ok().and_then(|triggers| triggers.margin.or(triggers.loss_spike)).unwrap_or(f64::NAN)
-        });
-        Ok(Alarmed {
-            step_ratios: std::mem::take(&mut margin.step_ratios),
-            margin_limit,
-            margin_alarms: std::mem::take(&mut margin.margin_alarms),
-            loss_limit,
-            loss_alarms: loss.loss_alarms,
-            run: training.run(margin),
-        })
+        Ok(Run::new(Log::read(&log)?, rate, training.steps))
     }
 
-    /// Trains with a probe for each configuration, unless the same run is there already, and reads what they wrote.
-    fn logs<const N: usize>(
+    /// With two probes: in one, the first alarm would silence the other for a while.
+    fn rise(&self, descent: &Descent) -> Result<Risen> {
+        const PROBES: [&str; 2] = [include_str!("margin.toml"), include_str!("loss.toml")];
+        let name = format!("rise-to-{}-seed-{}", descent.rate.last, descent.seed);
+        let log = self.logs(&name, &format!("{descent:?}"), &PROBES.join("\n"), |directory| {
+            let [margin, loss] = PROBES;
+            let mut margin = probe(margin, &directory.join("margin"))?;
+            descent.train(&mut [&mut margin, &mut probe(loss, &directory.join("loss"))?])
+        })?;
+        Risen::new(descent, Log::read(&log.join("margin"))?, &Log::read(&log.join("loss"))?)
+    }
+
+    /// Trains, unless the same run is there already; returns the directory that the probes write to.
+    fn logs(
         &self,
         name: &str,
         settings: &str,
-        configurations: [&str; N],
-        train: impl FnOnce([&mut HessianProbe; N]) -> Result<()>,
-    ) -> Result<[Log; N]> {
+        configuration: &str,
+        train: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<std::path::PathBuf> {
         let directory = self.output.path(name);
-        let places = std::array::from_fn::<_, N, _>(|number| directory.join(format!("probe-{number}")));
         let note = directory.join("settings");
-        let settings = format!("{settings}\n{}", configurations.join("\n"));
+        let settings = format!("{settings}\n{configuration}");
         if self.reuse && fs::read_to_string(&note).is_ok_and(|earlier| earlier == settings) {
             eprintln!("kept from an earlier run: {name}");
-        } else {
-            if directory.exists() {
-                // A log is appended to.
-                fs::remove_dir_all(&directory)?;
-            }
-            let started = Instant::now();
-            let mut probes = Vec::new();
-            for (toml, place) in configurations.iter().zip(&places) {
-                probes.push(probe(toml, place)?);
-            }
-            let Ok(mut probes) = <[HessianProbe; N]>::try_from(probes) else { return Err("as many probes".into()) };
-            train(probes.each_mut())?;
-            eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
-            drop(probes);
-            fs::write(&note, settings)?;
+            return Ok(directory);
         }
-        let mut logs = Vec::new();
-        for place in &places {
-            logs.push(Log::read(place)?);
+        if directory.exists() {
+            // A log is appended to.
+            fs::remove_dir_all(&directory)?;
         }
-        <[Log; N]>::try_from(logs).map_err(|_| "as many logs".into())
-    }
-}
-
-impl Training {
-    fn run(&self, log: Log) -> Run {
-        Run::new(log, self.learning_rate, self.warmup_steps, self.steps, self.seed)
-    }
-}
-
-impl Run {
-    fn new(log: Log, learning_rate: f64, warmup_steps: u64, steps: u64, seed: u64) -> Self {
-        let Log { parameters, targets, threshold, tracked, probed, .. } = log;
-        Self { learning_rate, warmup_steps, steps, seed, parameters, targets, threshold, tracked, probed }
+        let started = Instant::now();
+        train(&directory)?;
+        eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
+        fs::write(&note, settings)?;
+        Ok(directory)
     }
 }
