@@ -30,3 +30,30 @@ pub fn run(options: &Options) -> Result<Vec<Claim>> {
     output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
     Ok(claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page;
+
+    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
+    #[test]
+    fn the_page_shows_what_the_record_says() {
+        let record = include_str!("../../../docs/studies/stability.json");
+        let page = include_str!("../../../docs/studies/stability.md");
+        let study = serde_json::from_str(record).unwrap();
+        let claims = claims::of(&study);
+        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
+        let drawn = [
+            ("descent", include_str!("../../../docs/studies/stability-descent.svg").to_owned()),
+            ("adam", include_str!("../../../docs/studies/stability-adam.svg").to_owned()),
+            ("driven", include_str!("../../../docs/studies/stability-driven.svg").to_owned()),
+            ("control", include_str!("../../../docs/studies/stability-control.svg").to_owned()),
+        ];
+        assert!(figures::all(&study).unwrap() == drawn);
+        assert!(!claims.is_empty());
+        for claim in &claims {
+            assert!(claim.holds, "{claim:?}");
+        }
+    }
+}
