@@ -349,7 +349,9 @@ fn a_probe_of_the_preconditioned_operator_goes_on_from_either_kind_of_run() {
     {
         let directory = tempfile::tempdir().unwrap();
         let slq = |operator: &str| {
-            format!("[slq]\nsteps = 12\nprobes = 2\nreorthogonalize = {reorthogonalize}\noperator = \"{operator}\"\n")
+            format!(
+                "[slq]\nsteps = 12\nprobes = 2\nreorthogonalize = {reorthogonalize}\noperator = \"{operator}\"\n"
+            )
         };
         let toml = format!("{}[resume]\nevery = 2", slq(operator));
         let mut whole = probe(&directory.path().join("whole"), &slq(operator));

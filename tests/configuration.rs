@@ -179,9 +179,8 @@ fn a_preconditioned_spectrum_that_a_host_can_never_give_is_refused_with_the_reas
 fn a_limit_on_a_margin_that_nobody_would_find_is_refused_with_the_reason() {
     let sgd = OptimizerKind::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false };
     let begins = |mut host: ClosureHost, key: &str, operator: &str| {
-        let toml = format!(
-            "[slq]\noperator = \"{operator}\"\n[track]\nevery = 1\n[triggers]\n{key} = 1.5{SILENT}"
-        );
+        let toml =
+            format!("[slq]\noperator = \"{operator}\"\n[track]\nevery = 1\n[triggers]\n{key} = 1.5{SILENT}");
         let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
         probe.on_train_begin(&mut host).map(drop).map_err(|error| error.to_string())
     };

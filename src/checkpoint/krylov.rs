@@ -343,7 +343,8 @@ mod tests {
         let both = SlqConfig { operator: SpectrumOf::Both, ..slq.clone() };
         let mut second = under_way();
         second.done.push(ProbeRecord { index: 1, ..second.done[0].clone() });
-        let other = SavedPreconditioned { done: vec![second.done[0].clone()], ..SavedPreconditioned::default() };
+        let other =
+            SavedPreconditioned { done: vec![second.done[0].clone()], ..SavedPreconditioned::default() };
         second.preconditioned = Some(other);
         second.check(&both, 5).unwrap();
         let changes: [Change; 4] = [

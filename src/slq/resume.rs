@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::host::Host;
 use crate::krylov::{Basis, LanczosState, Operator};
-use crate::operator::{Calibration, FiniteDifference};
 use crate::operator::finite_difference::ProductRecord;
 use crate::operator::step::ratio;
+use crate::operator::{Calibration, FiniteDifference};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::vector::chunks;
@@ -88,7 +88,15 @@ impl Resume {
         if saved.is_none() {
             store.afresh();
         }
-        Ok(Some(Self { store, fingerprint, every, saved, gradients_before: 0, complete: None, broken: false }))
+        Ok(Some(Self {
+            store,
+            fingerprint,
+            every,
+            saved,
+            gradients_before: 0,
+            complete: None,
+            broken: false,
+        }))
     }
 
     pub(super) fn saved(&self) -> Option<&SavedProbe> {

@@ -406,14 +406,24 @@ fn a_margin_above_its_limits_has_a_run_save_and_stop() {
         settings.checkpoint = Some(CheckpointConfig::new(directory.join("checkpoints")));
         let mut trainer = Trainer::new(settings, group, text()).unwrap();
         trainer.probe_on_validation(4).unwrap();
-        let report = trainer.run(2, &mut [&mut probe("checkpoint_margin = 1e9\nstop_margin = 1e9")], |_| {}).unwrap();
-        assert_eq!((report.steps, report.stopped, report.checkpoint_requested, report.checkpoints), (2, false, false, 1));
+        let report =
+            trainer.run(2, &mut [&mut probe("checkpoint_margin = 1e9\nstop_margin = 1e9")], |_| {}).unwrap();
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (2, false, false, 1)
+        );
         // After the first and, cooled down, the third; and after the last one.
         let saves = "checkpoint_margin = 1e-9\ncooldown = 2";
         let report = trainer.run(4, &mut [&mut probe(saves)], |_| {}).unwrap();
-        assert_eq!((report.steps, report.stopped, report.checkpoint_requested, report.checkpoints), (4, false, true, 3));
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (4, false, true, 3)
+        );
         let report = trainer.run(10, &mut [&mut probe("stop_margin = 1e-9")], |_| {}).unwrap();
-        assert_eq!((report.steps, report.stopped, report.checkpoint_requested, report.checkpoints), (1, true, false, 1));
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (1, true, false, 1)
+        );
         assert_eq!(trainer.steps_done(), 7);
     });
 }

@@ -127,7 +127,13 @@ fn what_a_loop_says_of_its_optimizer_gives_the_margin_and_the_update() {
     let eta = 0.1;
     let gradient = host.gradient().unwrap().tensors;
     let mut lend = |kind, steps, second_moments| {
-        host.set_optimizer(Optimizer { kind, learning_rate: eta, weight_decay: Vec::new(), steps, second_moments });
+        host.set_optimizer(Optimizer {
+            kind,
+            learning_rate: eta,
+            weight_decay: Vec::new(),
+            steps,
+            second_moments,
+        });
         host.set_update(Update { tensors: gradient.iter().map(|g| g * -eta).collect(), coming: true });
         let operator = if kind.adaptive().is_some() { "preconditioned" } else { "hessian" };
         let toml = format!(

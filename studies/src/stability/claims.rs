@@ -11,10 +11,11 @@ const BELOW: f64 = 0.85;
 
 /// All claims.
 pub fn of(study: &Study) -> Vec<Claim> {
-    let Study { descent, adam, driven, control } = study;
+    let Study { descent, free, adam, driven, control } = study;
     vec![
         comes_from_below("Gradient descent on the digits: λ_max rises to 2/η.", descent),
         settles("Gradient descent on the digits: there it stays, while the loss falls on.", descent),
+        by_the_edge(descent, free),
         comes_from_below("Adam on the text: λ_max of P^{-1/2}HP^{-1/2} rises to 38/η.", adam),
         settles("Adam on the text: there it stays, while the loss falls on.", adam),
         warned(driven),
@@ -24,9 +25,11 @@ pub fn of(study: &Study) -> Vec<Claim> {
 
 fn comes_from_below(statement: &str, runs: &[Run]) -> Claim {
     let all = runs.iter().map(|run| (run.learning_rate, run.lowest(), run.arrival()));
-    let holds = runs.len() >= 3 && all.clone().all(|(_, lowest, arrival)| lowest < BELOW && arrival.is_some());
+    let holds =
+        runs.len() >= 3 && all.clone().all(|(_, lowest, arrival)| lowest < BELOW && arrival.is_some());
     let shown = all.map(|(rate, lowest, arrival)| {
-        let arrival = arrival.map_or_else(|| "never there".into(), |step| format!("above 1 after step {step}"));
+        let arrival =
+            arrival.map_or_else(|| "never there".into(), |step| format!("above 1 after step {step}"));
         format!("η = {rate}: margin {} at its lowest, {arrival}", short(lowest))
     });
     Claim::new(holds, statement, shown.collect::<Vec<_>>().join("; "))
@@ -40,12 +43,29 @@ fn settles(statement: &str, runs: &[Run]) -> Claim {
         (run.learning_rate, quantile(&run.settled(), 0.5), losses)
     });
     let near = |median: f64| (median - 1.0).abs() <= NEAR;
-    let holds = runs.len() >= 3 && all.clone().all(|(_, median, [before, after])| near(median) && after < before);
+    let holds =
+        runs.len() >= 3 && all.clone().all(|(_, median, [before, after])| near(median) && after < before);
     let shown = all.map(|(rate, median, [before, after])| {
         format!("η = {rate}: {}, loss {} to {}", short(median), short(before), short(after))
     });
     let shown = shown.collect::<Vec<_>>().join("; ");
     Claim::new(holds, statement, format!("median of the margin over the last third of the run: {shown}"))
+}
+
+/// That it is the learning rate which holds λ_max where it is.
+fn by_the_edge(runs: &[Run], free: &Run) -> Claim {
+    let largest = free.tracked.iter().map(|tracked| tracked.lambda_max).fold(f64::NEG_INFINITY, f64::max);
+    let highest = runs.iter().map(|run| run.threshold).fold(f64::NEG_INFINITY, f64::max);
+    Claim::new(
+        free.arrival().is_none() && largest > (1.0 + NEAR) * highest,
+        "It is the learning rate that holds it there: at a lower one λ_max rises past all of these thresholds.",
+        format!(
+            "η = {}: λ_max up to {}; the thresholds are {} at most",
+            free.learning_rate,
+            short(largest),
+            short(highest)
+        ),
+    )
 }
 
 fn warned(runs: &[Risen]) -> Claim {

@@ -56,7 +56,8 @@ impl Descent {
         let (images, targets) = digits();
         let mut vs = VarStore::new(Device::Cpu);
         let root = vs.root();
-        let layer = |number: i64, from, to| nn::linear(&root / "layers" / number, from, to, Default::default());
+        let layer =
+            |number: i64, from, to| nn::linear(&root / "layers" / number, from, to, Default::default());
         let net = nn::seq()
             .add(layer(0, PIXELS, WIDTH))
             .add_fn(Tensor::tanh)

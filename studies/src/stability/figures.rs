@@ -3,32 +3,52 @@
 use super::record::{Risen, Run, Study};
 use crate::Result;
 use crate::figure::{Axes, Series, svg};
+use crate::number::short;
 
 /// Name and SVG of each.
 ///
 /// # Errors
 /// The renderer's.
 pub fn all(study: &Study) -> Result<Vec<(&'static str, String)>> {
-    let Study { descent, adam, driven, control } = study;
+    let Study { descent, free, adam, driven, control } = study;
     Ok(vec![
-        ("descent", margins("Gradient descent on the digits", "λ_max ÷ (2/η)", descent)?),
-        ("adam", margins("Adam on the text", "λ_max of P^{-1/2}HP^{-1/2} ÷ (38/η)", adam)?),
+        ("descent", eigenvalues(descent.iter().chain([free]))?),
+        ("adam", margins(adam)?),
         ("driven", rise("A learning rate that rises over the edge; circles: the alarms", driven)?),
         ("control", rise("A learning rate that rises and stays below the edge", control)?),
     ])
 }
 
-fn margins(title: &str, y: &str, runs: &[Run]) -> Result<String> {
+fn eigenvalues<'a>(runs: impl Iterator<Item = &'a Run>) -> Result<String> {
+    let series: Vec<Series> = runs
+        .map(|run| Series {
+            label: format!("η = {}, 2/η = {}", run.learning_rate, short(run.threshold)),
+            points: run
+                .tracked
+                .iter()
+                .map(|tracked| (tracked.step as f64, tracked.lambda_max, None))
+                .collect(),
+            mark: None,
+        })
+        .collect();
+    svg(&axes("Gradient descent on the digits", "λ_max", 11.0), &series)
+}
+
+fn margins(runs: &[Run]) -> Result<String> {
     let series: Vec<Series> = runs
         .iter()
         .map(|run| Series {
-            label: format!("η = {}", run.learning_rate),
-            points: run.tracked.iter().map(|tracked| (tracked.step as f64, tracked.margin, None)).collect(),
+            label: format!("η = {}, 38/η = {}", run.learning_rate, short(38.0 / run.learning_rate)),
+            points: run
+                .tracked
+                .iter()
+                .map(|tracked| (tracked.step as f64, tracked.margin.min(TOP), None))
+                .collect(),
             mark: None,
         })
         .chain(std::iter::once(edge(runs.iter().map(|run| run.steps).max())))
         .collect();
-    svg(&axes(title, y, 1.6), &series)
+    svg(&axes("Adam on the text", "margin", TOP), &series)
 }
 
 /// Of the first initialisation: margin, share of the critical step, and loss over its first value.

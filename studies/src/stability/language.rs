@@ -63,10 +63,13 @@ impl Text {
     }
 
     fn window(&self, index: u64, length: usize) -> hessian_probe_fsdp::Result<Sequence> {
-        let tokens = |start: usize| self.0.get(start..start + length).map(|bytes| bytes.iter().map(|&byte| byte.into()).collect());
+        let tokens = |start: usize| {
+            self.0.get(start..start + length).map(|bytes| bytes.iter().map(|&byte| byte.into()).collect())
+        };
         let start = index as usize * length;
         let both = tokens(start).zip(tokens(start + 1));
-        let (inputs, labels) = both.ok_or_else(|| hessian_probe_fsdp::Error::Data(format!("the text has no window {index}")))?;
+        let (inputs, labels) =
+            both.ok_or_else(|| hessian_probe_fsdp::Error::Data(format!("the text has no window {index}")))?;
         Ok(Sequence { inputs, labels })
     }
 }

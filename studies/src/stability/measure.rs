@@ -11,15 +11,18 @@ use std::path::Path;
 use std::time::Instant;
 
 const DESCENT: [Descent; 3] = [
-    Descent { rate: Rate::constant(0.5), steps: 1500, seed: 0 },
     Descent { rate: Rate::constant(0.4), steps: 1500, seed: 0 },
     Descent { rate: Rate::constant(0.3), steps: 1500, seed: 0 },
+    Descent { rate: Rate::constant(0.25), steps: 1500, seed: 0 },
 ];
 
+/// So low that the edge is never reached: what λ_max does by itself.
+const FREE: Descent = Descent { rate: Rate::constant(0.1), steps: 1500, seed: 0 };
+
 const ADAM: [Training; 3] = [
+    Training { learning_rate: 3e-3, steps: 240 },
     Training { learning_rate: 2e-3, steps: 300 },
     Training { learning_rate: 1e-3, steps: 400 },
-    Training { learning_rate: 5e-4, steps: 600 },
 ];
 
 /// Learning rates that rise, over the edge or not, and from how many initialisations each.
@@ -42,7 +45,7 @@ pub fn run(options: &Options, output: &Output) -> Result<Study> {
         let rise = |seed| Descent { rate: Rate { first: FIRST, last, rise: RISE }, steps: STEPS, seed };
         SEEDS.map(|seed| runs.rise(&rise(seed))).collect::<Result<_>>()
     };
-    Ok(Study { descent, adam, driven: risen(OVER)?, control: risen(SAFE)? })
+    Ok(Study { descent, free: runs.descent(&FREE)?, adam, driven: risen(OVER)?, control: risen(SAFE)? })
 }
 
 /// A probe with the configuration `toml` and its logs in `directory`.

@@ -12,6 +12,8 @@ use std::path::Path;
 pub struct Study {
     /// Gradient descent on the digits, at several learning rates.
     pub descent: Vec<Run>,
+    /// The same at one that is never at the edge.
+    pub free: Run,
     /// Adam on the text, at several learning rates.
     pub adam: Vec<Run>,
     /// Gradient descent with a learning rate that rises over the edge, from several initialisations.

@@ -7,12 +7,12 @@ use crate::page::Section;
 
 /// The page's sections.
 pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
-    let Study { descent, adam, driven, control } = study;
+    let Study { descent, free, adam, driven, control } = study;
     let section = |name, markdown| Section { name, markdown };
     vec![
         section("claims", claim::list(claims)),
         section("descent: settings", settings(descent)),
-        section("descent", runs(descent)),
+        section("descent", runs(descent.iter().chain([free]))),
         section("adam: settings", settings(adam)),
         section("adam", runs(adam)),
         section("rise", rise(driven, control)),
@@ -23,10 +23,13 @@ pub fn sections(study: &Study, claims: &[Claim]) -> Vec<Section> {
 
 fn settings(runs: &[Run]) -> String {
     let Some(run) = runs.first() else { return String::new() };
-    format!("{} parameters; the loss is a mean over {} targets, all of them in every step.", run.parameters, run.targets)
+    format!(
+        "{} parameters; the loss is a mean over {} targets, all of them in every step.",
+        run.parameters, run.targets
+    )
 }
 
-fn runs(runs: &[Run]) -> String {
+fn runs<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
     let mut table = String::from(
         "| η | threshold | lowest margin | above 1 after step | last third: median of the margin | 5 % to 95 % | last full probe: λ_max | its margin | loss, first to last |\n|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -99,7 +102,7 @@ fn changes(driven: &[Risen]) -> String {
 
 /// What each limit would have done.
 fn limits(study: &Study) -> String {
-    let Study { descent, adam, driven, control } = study;
+    let Study { descent, adam, driven, control, .. } = study;
     let mut table = String::from(
         "| `margin` | driven over the edge: steps of warning, least to most | below it: false alarms | gradient descent that has settled: share of its steps above | Adam that has settled |\n|---|---|---|---|---|\n",
     );
@@ -121,7 +124,13 @@ fn limits(study: &Study) -> String {
             let above = margins.iter().filter(|margin| **margin > *limit).count();
             percent(above as f64 / margins.len() as f64)
         };
-        table += &row(&[limit.to_string(), range, format!("{alarms} of {}", control.len()), share(descent), share(adam)]);
+        table += &row(&[
+            limit.to_string(),
+            range,
+            format!("{alarms} of {}", control.len()),
+            share(descent),
+            share(adam),
+        ]);
     }
     table
 }
