@@ -2,7 +2,7 @@
 
 use super::record::{Risen, Run, Study, quantile};
 use crate::claim::Claim;
-use crate::number::short;
+use crate::number::{percent, short};
 
 /// How near to the threshold "at" it is.
 const NEAR: f64 = 0.15;
@@ -20,6 +20,8 @@ pub fn of(study: &Study) -> Vec<Claim> {
         settles("Adam on the text: there it stays, while the loss falls on.", adam),
         warned(driven),
         quiet(control),
+        ratio_is_late(driven),
+        quadratic(driven),
     ]
 }
 
@@ -54,15 +56,15 @@ fn settles(statement: &str, runs: &[Run]) -> Claim {
 
 /// That it is the learning rate which holds λ_max where it is.
 fn by_the_edge(runs: &[Run], free: &Run) -> Claim {
-    let largest = free.tracked.iter().map(|tracked| tracked.lambda_max).fold(f64::NEG_INFINITY, f64::max);
+    let last = free.tracked.last().map_or(f64::NAN, |tracked| tracked.lambda_max);
     let highest = runs.iter().map(|run| run.threshold).fold(f64::NEG_INFINITY, f64::max);
     Claim::new(
-        free.arrival().is_none() && largest > (1.0 + NEAR) * highest,
+        free.arrival().is_none() && last > (1.0 + NEAR) * highest,
         "It is the learning rate that holds it there: at a lower one λ_max rises past all of these thresholds.",
         format!(
-            "η = {}: λ_max up to {}; the thresholds are {} at most",
+            "η = {}: λ_max {} at the end; those thresholds are {} at most",
             free.learning_rate,
-            short(largest),
+            short(last),
             short(highest)
         ),
     )
@@ -86,5 +88,37 @@ fn quiet(runs: &[Risen]) -> Claim {
         runs.len() >= 3 && alarms == 0,
         "A learning rate that rises as long and stays below the edge raises no alarm.",
         format!("{alarms} alarms in {} runs, margin {} at most", runs.len(), short(largest)),
+    )
+}
+
+/// The other cheap number warns, too, but when the oscillation is there already.
+fn ratio_is_late(runs: &[Risen]) -> Claim {
+    let after = |run: &Risen| Some(run.ratio_above?.cast_signed() - run.margin_alarm?.cast_signed());
+    let steps: Vec<Option<i64>> = runs.iter().map(after).collect();
+    let shown = steps.iter().map(|steps| steps.map_or_else(|| "never".into(), |steps| steps.to_string()));
+    Claim::new(
+        runs.len() >= 3 && steps.iter().all(|steps| steps.is_some_and(|steps| steps > 0)),
+        "There the step's share of the critical one exceeds 1 after the margin does.",
+        format!("so many steps later: {}", shown.collect::<Vec<_>>().join(", ")),
+    )
+}
+
+/// The model of the loss holds: it is not beyond its range that the step is unstable.
+fn quadratic(runs: &[Risen]) -> Claim {
+    let before = |run: &Risen, step: u64| run.rise_seen.is_some_and(|seen| step < seen);
+    let changes = runs.iter().flat_map(|run| run.changes.iter().filter(|change| before(run, change.0)));
+    let mut errors: Vec<f64> =
+        changes.map(|(_, predicted, measured)| (predicted / measured - 1.0).abs()).collect();
+    errors.sort_by(f64::total_cmp);
+    let worst = errors.last().copied().unwrap_or(f64::NAN);
+    Claim::new(
+        errors.len() > 50 && worst < 0.1,
+        "Until the loss rises, the quadratic model says what each step does to it.",
+        format!(
+            "{} steps, off by {} at worst, {} in the median",
+            errors.len(),
+            percent(worst),
+            percent(quantile(&errors, 0.5))
+        ),
     )
 }

@@ -28,10 +28,11 @@ const ADAM: [Training; 3] = [
 /// Learning rates that rise, over the edge or not, and from how many initialisations each.
 const FIRST: f64 = 0.1;
 const OVER: f64 = 0.5;
-const SAFE: f64 = 0.2;
+const SAFE: f64 = 0.18;
 const RISE: std::ops::Range<u64> = 100..300;
 const STEPS: u64 = 400;
 const SEEDS: std::ops::Range<u64> = 0..5;
+const SAFE_SEEDS: std::ops::Range<u64> = 0..3;
 
 /// Everything.
 ///
@@ -41,11 +42,17 @@ pub fn run(options: &Options, output: &Output) -> Result<Study> {
     let runs = Runs { output, reuse: options.reuse };
     let descent = DESCENT.iter().map(|descent| runs.descent(descent)).collect::<Result<_>>()?;
     let adam = ADAM.iter().map(|training| runs.adam(training)).collect::<Result<_>>()?;
-    let risen = |last: f64| {
+    let risen = |last: f64, seeds: std::ops::Range<u64>| {
         let rise = |seed| Descent { rate: Rate { first: FIRST, last, rise: RISE }, steps: STEPS, seed };
-        SEEDS.map(|seed| runs.rise(&rise(seed))).collect::<Result<_>>()
+        seeds.map(|seed| runs.rise(&rise(seed))).collect::<Result<_>>()
     };
-    Ok(Study { descent, free: runs.descent(&FREE)?, adam, driven: risen(OVER)?, control: risen(SAFE)? })
+    Ok(Study {
+        descent,
+        free: runs.descent(&FREE)?,
+        adam,
+        driven: risen(OVER, SEEDS)?,
+        control: risen(SAFE, SAFE_SEEDS)?,
+    })
 }
 
 /// A probe with the configuration `toml` and its logs in `directory`.

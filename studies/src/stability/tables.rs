@@ -31,7 +31,7 @@ fn settings(runs: &[Run]) -> String {
 
 fn runs<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
     let mut table = String::from(
-        "| η | threshold | lowest margin | above 1 after step | last third: median of the margin | 5 % to 95 % | last full probe: λ_max | its margin | loss, first to last |\n|---|---|---|---|---|---|---|---|---|\n",
+        "| η | threshold | margin after the first step | lowest margin | above 1 after step | last third: median of the margin | 5 % to 95 % | last full probe: λ_max | its margin | loss, first to last |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for run in runs {
         let settled = run.settled();
@@ -41,6 +41,7 @@ fn runs<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
         table += &row(&[
             run.learning_rate.to_string(),
             short(run.threshold),
+            run.probed.first().map_or_else(|| "–".into(), |it| short(it.margin)),
             short(run.lowest()),
             step(run.arrival()),
             short(quantile(&settled, 0.5)),
@@ -87,7 +88,10 @@ fn changes(driven: &[Risen]) -> String {
     let mut table = String::from(
         "| after step | margin | by the quadratic model | measured | off by |\n|---|---|---|---|---|\n",
     );
-    for (step, predicted, measured) in &run.changes {
+    // From the rise to its end.
+    for (step, predicted, measured) in
+        run.changes.iter().filter(|it| (run.rise.0..=run.rise.1).contains(&it.0))
+    {
         let margin = run.tracked.iter().rfind(|it| it.step <= *step).map_or(f64::NAN, |it| it.margin);
         table += &row(&[
             step.to_string(),
