@@ -9,11 +9,11 @@ mod models;
 use closure_host::ClosureHost;
 use hessian_probe::checkpoint::Sidecar;
 use hessian_probe::log::{Record, read_jsonl};
-use hessian_probe::{Callback, Control, Error, HessianProbe, ProbeConfig};
+use hessian_probe::{Callback, Control, Error, HessianProbe, Optimizer, OptimizerKind, ProbeConfig};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 fn host() -> ClosureHost {
     ClosureHost::new(models::mlp(1), Kind::Float)
@@ -309,7 +309,7 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
         ("the step", |_, _| {}, 10, 6),
         ("an entry of T, with a right checksum", |_, path| shorten(&path.join("state")), 10, 5),
         ("a byte of the state", |_, path| flip(&path.join("state")), 10, 5),
-        ("a byte of a vector", |_, path| flip(&path.join("vector-2.rank-0-of-1.safetensors")), 10, 5),
+        ("a byte of a vector", |_, path| flip(&path.join("run-0-vector-2.rank-0-of-1.safetensors")), 10, 5),
     ];
     for (number, (what, change, steps, step)) in changes.into_iter().enumerate() {
         let logs = directory.path().join(number.to_string());
@@ -329,6 +329,82 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
     }
 }
 
+/// With second moments, as after some steps of Adam, times `size`.
+fn adaptive(mut host: ClosureHost, size: f64) -> ClosureHost {
+    let moments: Vec<Tensor> = host.graph(false).1.iter().map(|g| (g.square() + 1e-4) * size).collect();
+    host.optimizer = Some(Box::new(move || Optimizer {
+        kind: OptimizerKind::Adam { betas: (0.9, 0.99), eps: 1e-8 },
+        learning_rate: 1e-3,
+        weight_decay: Vec::new(),
+        steps: 7,
+        second_moments: moments.iter().map(Tensor::shallow_clone).collect(),
+    }));
+    host
+}
+
+#[test]
+fn a_probe_of_the_preconditioned_operator_goes_on_from_either_kind_of_run() {
+    for (operator, reorthogonalize) in
+        [("both", "\"full\""), ("both", "{ window = 3 }"), ("preconditioned", "\"none\"")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let slq = |operator: &str| {
+            format!(
+                "[slq]\nsteps = 12\nprobes = 2\nreorthogonalize = {reorthogonalize}\noperator = \"{operator}\"\n"
+            )
+        };
+        let toml = format!("{}[resume]\nevery = 2", slq(operator));
+        let mut whole = probe(&directory.path().join("whole"), &slq(operator));
+        let expected = whole.probe(5, &mut adaptive(host(), 1.0)).unwrap().clone();
+        let mut hessian = probe(&directory.path().join("hessian"), &slq("hessian"));
+        let hessian = &hessian.probe(5, &mut adaptive(host(), 1.0)).unwrap().cost;
+        let measured = expected.cost.calibration_gradients + 1;
+        let first = if operator == "both" { hessian.gradients } else { measured };
+        // In a run on the Hessian, between it and the first on the other operator, in this, between two, in the last one;
+        // and more than once.
+        let early = if operator == "both" { measured + 16 } else { measured + 4 };
+        for cuts in [
+            vec![early],
+            vec![first + 1],
+            vec![first + 6],
+            vec![first + 16],
+            vec![expected.cost.gradients - 2],
+            vec![first + 6, 6, 9],
+        ] {
+            let logs = directory.path().join(format!("{cuts:?}"));
+            for &cut in &cuts {
+                let mut host = adaptive(host(), 1.0);
+                host.hook =
+                    Some(Box::new(move |call, _| if call == cut { Err("the end".into()) } else { Ok(()) }));
+                assert!(probe(&logs, &toml).probe(5, &mut host).is_err());
+            }
+            let mut host = adaptive(host(), 1.0);
+            let mut resumed = probe(&logs, &toml);
+            let snapshot = resumed.probe(5, &mut host).unwrap();
+            let saved = cuts[0] - measured;
+            assert!(host.calls + saved <= expected.cost.gradients + 5, "{operator} {cuts:?}: {}", host.calls);
+            let told = format!("{operator} {reorthogonalize} {cuts:?}: the same T, bit for bit");
+            assert_eq!(snapshot.probes, expected.probes, "{told}");
+            assert_eq!(snapshot.preconditioned, expected.preconditioned, "{told}");
+            assert_eq!(snapshot.hvp, expected.hvp);
+            assert!(!logs.join("krylov/step-5").exists());
+            assert_eq!(resumed.state_dict()["calibration"], whole.state_dict()["calibration"]);
+        }
+        // Of another P nothing is taken up.
+        let logs = directory.path().join("other");
+        let mut host = adaptive(ends_at(first + 6), 1.0);
+        assert!(probe(&logs, &toml).probe(5, &mut host).is_err());
+        let mut host = adaptive(self::host(), 2.0);
+        let snapshot = probe(&logs, &toml).probe(5, &mut host).unwrap().clone();
+        let fresh = probe(&directory.path().join("fresh"), &slq(operator))
+            .probe(5, &mut adaptive(self::host(), 2.0))
+            .unwrap()
+            .clone();
+        assert_eq!(snapshot.preconditioned, fresh.preconditioned);
+        assert_eq!(host.calls, fresh.cost.gradients);
+    }
+}
+
 /// Takes the last β out of a saved state, and puts the right length and checksum on it.
 fn shorten(path: &Path) {
     let Ok(text) = std::fs::read_to_string(path) else { return };
@@ -336,7 +412,7 @@ fn shorten(path: &Path) {
     let mut state: serde_json::Value = serde_json::from_str(body).unwrap();
     state["lanczos"]["run"]["beta"].as_array_mut().unwrap().pop().unwrap();
     let body = state.to_string();
-    let head = format!("hessian-probe-krylov 2 {} {:08x}", body.len(), crc32c::crc32c(body.as_bytes()));
+    let head = format!("hessian-probe-krylov 3 {} {:08x}", body.len(), crc32c::crc32c(body.as_bytes()));
     std::fs::write(path, format!("{head}\n{body}")).unwrap();
 }
 

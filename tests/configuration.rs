@@ -27,7 +27,6 @@ fn an_impossible_value_names_its_key_and_the_reason() {
         ("[hvp]\nrecalibrate_every = 0", "hvp.recalibrate_every", "at least 1"),
         ("[slq]\noperator = \"fisher\"", "fisher", "unknown variant"),
         ("[slq]\noperator = \"preconditioned\"\ndeflate = 2", "slq.deflate", "on the Hessian"),
-        ("[slq]\noperator = \"preconditioned\"\n[resume]\nevery = 2", "resume.every", "on the Hessian"),
         ("[directions]\nhessian = true", "hessian", "unknown field"),
         ("[sharpness]\nevery = 0", "sharpness.every", "more than 0"),
         ("[sharpness]\npasses = 9", "sharpness.passes", "3 to 8"),
@@ -171,6 +170,32 @@ fn a_preconditioned_spectrum_that_a_host_can_never_give_is_refused_with_the_reas
             let error = probe.on_train_begin(&mut host).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
             assert_eq!(host.calls, 0);
+        }
+    }
+}
+
+/// An alarm that could never be raised would be taken for peace.
+#[test]
+fn a_limit_on_a_margin_that_nobody_would_find_is_refused_with_the_reason() {
+    let sgd = OptimizerKind::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false };
+    let begins = |mut host: ClosureHost, key: &str, operator: &str| {
+        let toml =
+            format!("[slq]\noperator = \"{operator}\"\n[track]\nevery = 1\n[triggers]\n{key} = 1.5{SILENT}");
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
+        probe.on_train_begin(&mut host).map(drop).map_err(|error| error.to_string())
+    };
+    for key in ["margin", "checkpoint_margin", "stop_margin"] {
+        let unknown = begins(ClosureHost::new(models::mlp(1), Kind::Double), key, "hessian").unwrap_err();
+        assert!(unknown.contains(&format!("triggers.{key}")) && unknown.contains("lends none"), "{unknown}");
+        let other = begins(with_optimizer(ADAM, 5, 4), key, "hessian").unwrap_err();
+        assert!(other.contains(&format!("triggers.{key}")) && other.contains("\"both\""), "{other}");
+        for (host, operator) in [
+            (with_optimizer(sgd, 5, 0), "hessian"),
+            (with_optimizer(ADAM, 5, 4), "both"),
+            // Those of the first step are not there yet.
+            (with_optimizer(ADAM, 0, 0), "preconditioned"),
+        ] {
+            begins(host, key, operator).unwrap();
         }
     }
 }

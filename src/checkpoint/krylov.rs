@@ -2,7 +2,7 @@
 //!
 //! # Format
 //! Below the directory of the configuration, one directory a training step, `step-N`:
-//! - `vector-J.rank-R-of-W.safetensors`: what rank R of W counts of Lanczos vector J (see `vectors`).
+//! - `run-K-vector-J.rank-R-of-W.safetensors`: what rank R of W counts of Lanczos vector J of run K (see `vectors`).
 //! - `state`: everything else, as a [`SavedProbe`]: JSON behind one line
 //!   `hessian-probe-krylov VERSION LENGTH CHECKSUM`.
 //!   It is written after the vectors that it refers to, so that it is never ahead of them.
@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "hessian-probe-krylov";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What makes two probes the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +50,13 @@ pub(crate) struct SavedProbe {
     pub(crate) gradient_norm: f64,
     pub(crate) world_size: usize,
     pub(crate) calibration: Calibration,
-    /// Runs that are complete.
+    /// Runs on the Hessian that are complete, and its products.
     pub(crate) done: Vec<ProbeRecord>,
     pub(crate) products: Vec<ProductRecord>,
     pub(crate) redone: u64,
+    /// Where these are all, and one on the preconditioned operator is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) preconditioned: Option<SavedPreconditioned>,
     pub(crate) calibration_gradients: u64,
     pub(crate) gradients: u64,
     /// The run under way, and which of its vectors are on the disk.
@@ -62,25 +65,58 @@ pub(crate) struct SavedProbe {
     pub(crate) vectors: usize,
 }
 
+/// The runs on the preconditioned operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedPreconditioned {
+    /// Those that are complete, and their products.
+    pub(crate) done: Vec<ProbeRecord>,
+    pub(crate) products: Vec<ProductRecord>,
+    /// Of all runs, the Hessian's among them.
+    pub(crate) redone: u64,
+    /// What the operator remembers of its last product.
+    pub(crate) last: Option<f64>,
+}
+
 impl SavedProbe {
+    /// The Lanczos steps of all runs.
+    pub(crate) fn steps(&self) -> usize {
+        self.products.len() + self.preconditioned.as_ref().map_or(0, |saved| saved.products.len())
+    }
+
+    /// The number of the run under way.
+    fn run(&self) -> usize {
+        self.done.len() + self.preconditioned.as_ref().map_or(0, |saved| saved.done.len())
+    }
+
     /// Whether its parts fit together, for the probe that `slq` describes and a basis of `capacity` vectors. The
     /// checksum says that this is what somebody wrote; everything behind it indexes without looking again.
     pub(crate) fn check(&self, slq: &SlqConfig, capacity: usize) -> Result<(), &'static str> {
         let run = &self.lanczos.run;
         let steps = run.alpha.len();
         let partial = slq.reorthogonalize == Reorthogonalize::Partial;
-        let counts = [self.calibration.age, self.redone, self.calibration_gradients, self.gradients];
+        let redone = self.preconditioned.as_ref().map_or(self.redone, |saved| saved.redone);
+        let counts = [self.calibration.age, redone, self.calibration_gradients, self.gradients];
+        let planned = if slq.operator.includes_hessian() { slq.probes } else { 0 };
+        let as_planned = match &self.preconditioned {
+            None => self.done.len() < planned,
+            Some(saved) => {
+                !slq.operator.is_hessian() && self.done.len() == planned && saved.done.len() < slq.probes
+            }
+        };
+        let preconditioned = self.preconditioned.iter().flat_map(|saved| &saved.done);
         let checks = [
             ("no rank wrote it", self.world_size > 0),
             ("it counts more than there can be", counts.iter().all(|&count| count <= MOST_COUNTED)),
+            ("it redid more than it counts", self.redone <= redone),
             ("its run is complete", (1..slq.steps).contains(&steps) && run.breakdown.is_none()),
             ("its T is not whole", run.beta.len() == steps && run.errors.len() == steps),
             ("it reorthogonalised more often than it took steps", run.reorthogonalized <= steps),
             ("its estimates of orthogonality are not whole", self.lanczos.omega.is_of(steps, partial)),
             ("it has another number of vectors", self.vectors == steps + 1),
             ("its first vector is another", self.first_vector == self.vectors.saturating_sub(capacity)),
-            ("its runs are more than were asked for", self.done.len() < slq.probes),
+            ("its runs are not those that were asked for", as_planned),
             ("a run before is not whole", (0..).zip(&self.done).all(|(index, run)| is_whole(index, run))),
+            ("a run before is not whole", (0..).zip(preconditioned).all(|(index, run)| is_whole(index, run))),
         ];
         checks.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(reason, _)| Err(reason))
     }
@@ -104,21 +140,24 @@ pub(crate) struct KrylovStore {
     directory: PathBuf,
     rank: usize,
     world_size: usize,
+    /// The run under way. Its vectors have names of their own: until the first state of it is written, that on the disk
+    /// refers to those of the run before.
+    run: usize,
     /// Vectors of the present run that are on the disk.
     written: usize,
 }
 
 impl KrylovStore {
     pub(crate) fn new(directory: &Path, step: u64, rank: usize, world_size: usize) -> Self {
-        Self { directory: directory.join(format!("step-{step}")), rank, world_size, written: 0 }
+        Self { directory: directory.join(format!("step-{step}")), rank, world_size, run: 0, written: 0 }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.directory
     }
 
-    fn vector_path(&self, index: usize, rank: usize, world_size: usize) -> PathBuf {
-        self.directory.join(format!("vector-{index}.rank-{rank}-of-{world_size}.safetensors"))
+    fn vector_path(&self, run: usize, index: usize, rank: usize, world_size: usize) -> PathBuf {
+        self.directory.join(format!("run-{run}-vector-{index}.rank-{rank}-of-{world_size}.safetensors"))
     }
 
     fn state_path(&self) -> PathBuf {
@@ -130,7 +169,7 @@ impl KrylovStore {
         fs::create_dir_all(&self.directory)?;
         for index in self.written.max(basis.oldest())..basis.len() {
             let vector = basis.vector(index).map_err(io::Error::other)?;
-            let path = self.vector_path(index, self.rank, self.world_size);
+            let path = self.vector_path(self.run, index, self.rank, self.world_size);
             atomic::write(&path, &serialise(layout, &vector)?)?;
         }
         self.written = basis.len();
@@ -143,8 +182,22 @@ impl KrylovStore {
         atomic::write(&self.state_path(), &wrap(MAGIC, VERSION, &body))
     }
 
-    /// A run ended: its vectors are of no more use, and those of the next have the same numbers.
+    /// A run ended. Its vectors are needed until there is a state of the next one; those of the run before it are of no more
+    /// use, if it was saved itself.
     pub(crate) fn next_run(&mut self) {
+        if let Some(before) = self.run.checked_sub(1).filter(|_| self.written > 0) {
+            let paths = (0..).map(|index| self.vector_path(before, index, self.rank, self.world_size));
+            // A window keeps the last ones only: the first that is missing says nothing.
+            let most = self.written;
+            paths.take(most).for_each(|path| drop(fs::remove_file(path)));
+        }
+        self.run += 1;
+        self.written = 0;
+    }
+
+    /// What was saved is of no use: the first run is to be.
+    pub(crate) fn afresh(&mut self) {
+        self.run = 0;
         self.written = 0;
     }
 
@@ -169,7 +222,7 @@ impl KrylovStore {
             let row = basis.next_row().map_err(io::Error::other)?;
             let mut filled = 0;
             for rank in 0..saved.world_size {
-                let contents = fs::read(self.vector_path(index, rank, saved.world_size))?;
+                let contents = fs::read(self.vector_path(saved.run(), index, rank, saved.world_size))?;
                 filled += restore(layout, &row, &contents)?;
             }
             if filled != layout.local_len() {
@@ -179,6 +232,7 @@ impl KrylovStore {
             }
             basis.commit().map_err(io::Error::other)?;
         }
+        self.run = saved.run();
         // Other ranks' files do not count where their number has changed.
         self.written = if saved.world_size == self.world_size { saved.vectors } else { 0 };
         Ok(())
@@ -210,6 +264,7 @@ fn parse(contents: &[u8]) -> io::Result<SavedProbe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SpectrumOf;
     use crate::krylov::lanczos::LanczosRun;
     use proptest::prelude::*;
 
@@ -262,7 +317,7 @@ mod tests {
         let slq = SlqConfig { steps: 4, probes: 2, ..SlqConfig::default() };
         under_way().check(&slq, 5).unwrap();
         type Change = fn(&mut SavedProbe);
-        let changes: [Change; 14] = [
+        let changes: [Change; 15] = [
             |saved| saved.world_size = 0,
             |saved| saved.redone = u64::MAX,
             |saved| saved.calibration.age = u64::MAX,
@@ -277,12 +332,36 @@ mod tests {
             |saved| saved.done[0].hvp_errors.clear(),
             |saved| saved.done[0].nodes.clear(),
             |saved| saved.done[0].index = 7,
+            |saved| saved.preconditioned = Some(SavedPreconditioned::default()),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             let mut saved = under_way();
             change(&mut saved);
             assert!(saved.check(&slq, 5).is_err(), "change {number}");
         }
+        // Of both operators: the Hessian's runs are complete before the other's begin.
+        let both = SlqConfig { operator: SpectrumOf::Both, ..slq.clone() };
+        let mut second = under_way();
+        second.done.push(ProbeRecord { index: 1, ..second.done[0].clone() });
+        let other =
+            SavedPreconditioned { done: vec![second.done[0].clone()], ..SavedPreconditioned::default() };
+        second.preconditioned = Some(other);
+        second.check(&both, 5).unwrap();
+        let changes: [Change; 4] = [
+            |saved| saved.preconditioned = None,
+            |saved| saved.done.truncate(1),
+            |saved| saved.redone = 1,
+            |saved| saved.preconditioned.as_mut().unwrap().done[0].nodes.clear(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut saved = second.clone();
+            change(&mut saved);
+            assert!(saved.check(&both, 5).is_err(), "change {number} of both");
+        }
+        let alone = SlqConfig { operator: SpectrumOf::Preconditioned, ..slq.clone() };
+        assert!(second.check(&alone, 5).is_err());
+        second.done.clear();
+        second.check(&alone, 5).unwrap();
         // Under partial reorthogonalisation there are estimates, too; of a window the oldest vectors are gone.
         let partial = SlqConfig { reorthogonalize: Reorthogonalize::Partial, ..slq.clone() };
         assert!(under_way().check(&partial, 5).is_err());

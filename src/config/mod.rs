@@ -175,10 +175,6 @@ impl ProbeConfig {
             let reason = "a probe that deflates outliers cannot be resumed; leave out one of resume.every and slq.deflate";
             return Err(Error::config("resume.every", reason));
         }
-        if self.resume.every.is_some() && !self.slq.operator.includes_hessian() {
-            let reason = "saves runs on the Hessian; with slq.operator = \"hessian\" or \"both\"";
-            return Err(Error::config("resume.every", reason));
-        }
         self.log.validate()
     }
 }

@@ -67,6 +67,16 @@ impl<'a, O: Operator + ?Sized> Preconditioned<'a, O> {
     pub fn moved(&self) -> u64 {
         self.moved
     }
+
+    /// What is remembered of the last product: by how much S stretches it.
+    pub(crate) fn last(&self) -> Option<f64> {
+        self.last
+    }
+
+    /// The last product was another process's, which remembered this of it.
+    pub(crate) fn go_on_from(&mut self, last: Option<f64>) {
+        self.last = last;
+    }
 }
 
 /// In place.

@@ -53,6 +53,16 @@ impl Preconditioner {
         })
     }
 
+    /// v of each shard, as the optimizer keeps it.
+    pub(crate) fn second_moments(&self) -> &[Tensor] {
+        &self.second_moments
+    }
+
+    /// 1 − β₂ᵗ.
+    pub(crate) fn correction(&self) -> f64 {
+        self.correction
+    }
+
     /// A piece of S, in f64.
     fn piece(&self, chunk: &Chunk) -> Result<Tensor, TchError> {
         let v = chunk.of_shard(&self.second_moments)?.f_to_kind(Kind::Double)?;

@@ -90,7 +90,7 @@ impl Callback for HessianProbe {
         self.open_session(step, host);
         let mut control = Control::Continue;
         if self.config.schedule.at_checkpoints && self.last_probed != Some(step) {
-            control = self.scheduled(step, host)?;
+            control = self.scheduled(step, host)?.and(self.limited(step, host)?);
         }
         let mut ranks = Ranks::new(host);
         let rank = ranks.rank();

@@ -211,6 +211,9 @@ impl HessianProbe {
         if !self.config.slq.operator.is_hessian() {
             ranks.agree(host, BEGINNING, optimizer::check(host))?;
         }
+        if self.config.triggers.margin.is_some() || self.config.triggers.limits_margin() {
+            ranks.agree(host, BEGINNING, optimizer::check_limits(&self.config, host))?;
+        }
         let layout = Layout::new(host, self.config.slq.dtype)?;
         if self.config.slq.steps as u64 > layout.parameters() {
             let reason = format!(

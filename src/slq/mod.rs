@@ -30,7 +30,7 @@ use deflation::Deflation;
 pub(crate) use preconditioned::Lent;
 use report::cost;
 pub(crate) use report::report;
-use resume::Resume;
+use resume::{Restored, Resume};
 use start::{Storage, begin, draw, torch};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tch::Tensor;
@@ -65,7 +65,7 @@ pub(crate) fn snapshot(
     let update = directions::Lent::of(host, config.directions.update, &mut ranks)?;
     let storage = Storage::new(layout, slq).map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
-    let mut resume = Resume::new(host, layout, config, step, &mut ranks, &mut basis)?;
+    let mut resume = Resume::new(host, layout, config, &lent, step, &mut ranks, &mut basis)?;
     if let Some(saved) = resume.as_ref().and_then(Resume::saved) {
         // As it was before the probe that is resumed began to count.
         *calibration =
@@ -83,10 +83,8 @@ pub(crate) fn snapshot(
     let w = &mut w;
     let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
-    let (mut probes, mut begun) = match &mut resume {
-        Some(resume) => resume.restore(&mut operator),
-        None => (Vec::new(), None),
-    };
+    let restored = resume.as_mut().map(|resume| resume.restore(&mut operator));
+    let Restored { done: mut probes, mut begun, preconditioned: earlier } = restored.unwrap_or_default();
     let mut deflation = None;
     let mut best = f64::NEG_INFINITY;
     if slq.deflate > 0 {
@@ -116,7 +114,7 @@ pub(crate) fn snapshot(
         } {
             observer.stepped(run, &lanczos, &state, false, operator.gradients());
             if let Some(resume) = &mut resume {
-                resume.save(&mut operator, layout, &basis, &probes, &state)?;
+                resume.save(&mut operator, &basis, &probes, (&state, None))?;
             }
         }
         observer.stepped(run, &lanczos, &state, true, operator.gradients());
@@ -153,7 +151,18 @@ pub(crate) fn snapshot(
     }
     let told = (planned, runs);
     let kept = config.track.every.is_some().then_some(top);
-    let preconditioned = lent.measure(&mut operator, slq, (&mut basis, &mut *w), told, observer, kept)?;
+    if let Some(resume) = &mut resume {
+        resume.complete(&probes, &products, redone);
+    }
+    let earlier = earlier.zip(begun);
+    let preconditioned = lent.measure(
+        &mut operator,
+        slq,
+        (&mut basis, &mut *w),
+        told,
+        observer,
+        (kept, resume.as_mut(), earlier),
+    )?;
     let directions = match config.directions.is_on() {
         true => {
             basis.clear();

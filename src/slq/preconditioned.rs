@@ -1,7 +1,9 @@
 //! Runs on the Hessian as the loop's optimizer sees it, and what it bears.
 
+use super::resume::Resume;
 use super::start::draw_into;
 use super::{keep_top, spectrum};
+use crate::checkpoint::krylov::SavedPreconditioned;
 use crate::config::{SlqConfig, SpectrumOf};
 use crate::error::{Error, Result};
 use crate::hash::{as_f64, fnv1a};
@@ -12,6 +14,7 @@ use crate::operator::Preconditioned;
 use crate::operator::finite_difference::{FiniteDifference, ProductRecord};
 use crate::optimizer::{Optimizer, PreconditionedSpectrum, Preconditioner, Stability};
 use crate::progress::Observer;
+use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Extreme, HvpReport, ProbeRecord, largest, smallest};
 use tch::Tensor;
@@ -33,6 +36,11 @@ pub(super) struct Found {
     pub(super) products: Vec<ProductRecord>,
     pub(super) redone: u64,
 }
+
+/// Where the top vector goes, where runs are saved, and what an earlier process has saved: the runs that are complete, and
+/// the one under way.
+pub(super) type Handed<'a> =
+    (Option<&'a mut Option<Tensor>>, Option<&'a mut Resume>, Option<(SavedPreconditioned, LanczosState)>);
 
 impl Lent {
     /// What the host lends. Collective where the preconditioned operator is asked for: ranks make sure that they all
@@ -95,7 +103,7 @@ impl Lent {
     }
 
     /// Lanczos runs on the preconditioned operator, if there is one; the vector of its largest Ritz value is kept in `top`,
-    /// which is what tracking starts from. Collective.
+    /// which is what tracking starts from. They go on from `earlier`, another process's. Collective.
     pub(super) fn measure(
         &self,
         operator: &mut FiniteDifference<'_, '_>,
@@ -103,7 +111,7 @@ impl Lent {
         (basis, w): (&mut Basis, &mut Tensor),
         (before, runs): (usize, usize),
         observer: &mut Observer,
-        mut top: Option<&mut Option<Tensor>>,
+        (mut top, mut resume, earlier): Handed<'_>,
     ) -> Result<Option<Found>> {
         let mut best = f64::NEG_INFINITY;
         let Some(preconditioner) = &self.preconditioner else { return Ok(None) };
@@ -112,17 +120,46 @@ impl Lent {
         let redone = operator.redone;
         operator.swap_memory(|calibration| &mut calibration.preconditioned_curvature);
         let mut found = Found { probes: Vec::new(), moved: 0, products: Vec::new(), redone: 0 };
-        for index in 0..slq.probes {
-            basis.clear();
-            let row = draw_into(operator.layout(), slq, index as u64, basis);
+        let mut begun = None;
+        if let Some((saved, state)) = earlier {
+            operator.products = saved.products;
+            operator.redone = saved.redone;
+            operator.go_on_from(state.run.alpha.len());
+            found.probes = saved.done;
+            begun = Some((state, saved.last));
+        }
+        for index in found.probes.len()..slq.probes {
+            // The run under way has its first vector; what P makes of another one is as good for everything else.
+            let row = match &begun {
+                Some(_) => RandomProbe::new(slq.seed, index as u64, slq.distribution)
+                    .write_scaled(operator.layout(), w)
+                    .map(|()| w.shallow_clone()),
+                None => {
+                    basis.clear();
+                    draw_into(operator.layout(), slq, index as u64, basis)
+                }
+            };
             let row = agree(operator, STARTING, row)?;
             let mut preconditioned = Preconditioned::new(&mut *operator, preconditioner, &row)?;
+            drop(row);
             found.moved = preconditioned.moved();
-            preconditioned.defer(STARTING, basis.commit());
-            let mut state = LanczosState::default();
+            let mut state = match begun.take() {
+                Some((state, last)) => {
+                    preconditioned.go_on_from(last);
+                    state
+                }
+                None => {
+                    preconditioned.defer(STARTING, basis.commit());
+                    LanczosState::default()
+                }
+            };
             let run = (before + index, runs);
             while lanczos.advance(&mut preconditioned, basis, w, &mut state)? {
                 observer.stepped(run, &lanczos, &state, false, preconditioned.inner().gradients());
+                if let Some(resume) = resume.as_deref_mut() {
+                    let last = preconditioned.last();
+                    resume.save(preconditioned.inner_mut(), basis, &found.probes, (&state, last))?;
+                }
             }
             observer.stepped(run, &lanczos, &state, true, preconditioned.inner().gradients());
             let record = spectrum(&mut preconditioned, index as u64, &state.run, basis, slq)?;
@@ -132,6 +169,9 @@ impl Lent {
                 keep_top(&mut preconditioned, &state.run, basis, w, top)?;
             }
             found.probes.push(record);
+            if let Some(resume) = resume.as_deref_mut() {
+                resume.next_run();
+            }
         }
         operator.swap_memory(|calibration| &mut calibration.preconditioned_curvature);
         found.products = std::mem::replace(&mut operator.products, products);

@@ -1,13 +1,15 @@
 //! A probe that goes on where an earlier process ended.
 
-use crate::checkpoint::krylov::{Fingerprint, KrylovStore, SavedProbe};
+use super::Lent;
+use crate::checkpoint::krylov::{Fingerprint, KrylovStore, SavedPreconditioned, SavedProbe};
 use crate::config::{ProbeConfig, SlqConfig};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::host::Host;
 use crate::krylov::{Basis, LanczosState, Operator};
-use crate::operator::FiniteDifference;
+use crate::operator::finite_difference::ProductRecord;
 use crate::operator::step::ratio;
+use crate::operator::{Calibration, FiniteDifference};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::vector::chunks;
@@ -16,6 +18,9 @@ use tch::{TchError, Tensor};
 
 const RESUMING: &str = "resuming a probe";
 const SAVING: &str = "saving a probe that is under way";
+
+/// Tells second moments from parameters.
+const MOMENTS: u64 = 0x7632;
 
 /// Loss and gradient of the same data on another number of ranks differ by rounding.
 const SAME: f64 = 1e-5;
@@ -27,7 +32,20 @@ pub(super) struct Resume {
     every: usize,
     saved: Option<SavedProbe>,
     gradients_before: u64,
+    /// Once the runs on the Hessian are complete: they and their products.
+    complete: Option<(Vec<ProbeRecord>, Vec<ProductRecord>, u64)>,
     broken: bool,
+}
+
+/// What an earlier process left.
+#[derive(Default)]
+pub(super) struct Restored {
+    /// Runs on the Hessian that are complete.
+    pub(super) done: Vec<ProbeRecord>,
+    /// The run under way.
+    pub(super) begun: Option<LanczosState>,
+    /// The runs on the preconditioned operator before it, if it is one of these.
+    pub(super) preconditioned: Option<SavedPreconditioned>,
 }
 
 impl Resume {
@@ -37,6 +55,7 @@ impl Resume {
         host: &dyn Host,
         layout: &Layout,
         config: &ProbeConfig,
+        lent: &Lent,
         step: u64,
         ranks: &mut Ranks,
         basis: &mut Basis,
@@ -44,11 +63,17 @@ impl Resume {
         let Some(every) = config.resume.every else { return Ok(None) };
         let rank = ranks.rank();
         let tensors: Vec<Tensor> = host.shards().into_iter().map(|shard| shard.tensor).collect();
-        let local = theta_hash(layout, &tensors);
+        let preconditioner = lent.preconditioner();
+        let local = hash(layout, &tensors, 0).and_then(|theta| {
+            // P is as much of the preconditioned operator as θ is.
+            let moments = preconditioner.map_or(Ok(0), |it| hash(layout, it.second_moments(), MOMENTS))?;
+            Ok(theta.wrapping_add(moments))
+        });
         let local = local.map_err(|source| Error::Torch { rank, during: RESUMING, source });
         let limbs = local.map(|hash| (0..4).map(|k| (hash >> (16 * k) & 0xffff) as f64).collect());
         let limbs = ranks.sum(host, RESUMING, 4, limbs)?;
         let theta = limbs.iter().rev().fold(0_u64, |hash, &limb| (hash << 16).wrapping_add(limb as u64));
+        let theta = preconditioner.map_or(theta, |it| theta.wrapping_add(mix(it.correction().to_bits())));
         let fingerprint = Fingerprint {
             step,
             parameters: layout.parameters(),
@@ -58,12 +83,20 @@ impl Resume {
         let mut store = KrylovStore::new(&config.resume_directory(), step, rank, ranks.world_size());
         let saved = read(&mut store, layout, &config.slq, basis, fingerprint);
         // All ranks have the same, or none has any.
-        let seen = saved.as_ref().map_or(0.0, |saved| 1.0 + saved.products.len() as f64);
+        let seen = saved.as_ref().map_or(0.0, |saved| 1.0 + saved.steps() as f64);
         let saved = if ranks.differs(host, RESUMING, seen)? { None } else { saved };
         if saved.is_none() {
-            store.next_run();
+            store.afresh();
         }
-        Ok(Some(Self { store, fingerprint, every, saved, gradients_before: 0, broken: false }))
+        Ok(Some(Self {
+            store,
+            fingerprint,
+            every,
+            saved,
+            gradients_before: 0,
+            complete: None,
+            broken: false,
+        }))
     }
 
     pub(super) fn saved(&self) -> Option<&SavedProbe> {
@@ -72,59 +105,78 @@ impl Resume {
 
     /// Takes up what was saved, if loss and gradient say that the data are the same: the runs that are
     /// complete, and the state of the one under way.
-    pub(super) fn restore(
-        &mut self,
-        operator: &mut FiniteDifference<'_, '_>,
-    ) -> (Vec<ProbeRecord>, Option<LanczosState>) {
-        let Some(saved) = self.saved.take() else { return (Vec::new(), None) };
+    pub(super) fn restore(&mut self, operator: &mut FiniteDifference<'_, '_>) -> Restored {
+        let Some(saved) = self.saved.take() else { return Restored::default() };
         let off = |a: f64, b: f64| ratio((a - b).abs(), b.abs());
         if off(operator.loss, saved.loss) > SAME || off(operator.gradient_norm, saved.gradient_norm) > SAME {
             ::log::info!("a saved probe is of other data; starting afresh");
-            self.store.next_run();
-            return (Vec::new(), None);
+            self.store.afresh();
+            return Restored::default();
         }
         ::log::info!(
             "step {}: going on with a probe after {} of its Lanczos steps",
             self.fingerprint.step,
-            saved.products.len()
+            saved.steps()
         );
         operator.products = saved.products;
         operator.redone = saved.redone;
         operator.calibration_gradients = saved.calibration_gradients;
-        operator.go_on_from(saved.lanczos.run.alpha.len());
+        if saved.preconditioned.is_none() {
+            operator.go_on_from(saved.lanczos.run.alpha.len());
+        }
         self.gradients_before = saved.gradients;
-        (saved.done, Some(saved.lanczos))
+        Restored { done: saved.done, begun: Some(saved.lanczos), preconditioned: saved.preconditioned }
     }
 
-    /// Saves the run under way, if it is time. A failure to write ends the saving, not the probe. Collective.
+    /// The runs on the Hessian are complete: those on the preconditioned operator begin.
+    pub(super) fn complete(&mut self, done: &[ProbeRecord], products: &[ProductRecord], redone: u64) {
+        self.complete = Some((done.to_vec(), products.to_vec(), redone));
+    }
+
+    /// Saves the run under way, if it is time; with what the operator remembers of its `last` product, if it is the
+    /// preconditioned one. A failure to write ends the saving, not the probe. Collective.
     pub(super) fn save(
         &mut self,
         operator: &mut FiniteDifference<'_, '_>,
-        layout: &Layout,
         basis: &Basis,
         done: &[ProbeRecord],
-        lanczos: &LanczosState,
+        (lanczos, last): (&LanczosState, Option<f64>),
     ) -> Result<()> {
         if self.broken || !lanczos.run.alpha.len().is_multiple_of(self.every) {
             return Ok(());
         }
-        let written = self.store.write_vectors(layout, basis);
+        let written = self.store.write_vectors(operator.layout(), basis);
         // A collective in any case: it also carries what was deferred, before a state says that all is well.
         let failed = operator.sum(SAVING, 1, Ok(vec![f64::from(written.is_err())]))?[0];
-        let saved = || SavedProbe {
-            fingerprint: self.fingerprint,
-            loss: operator.loss,
-            gradient_norm: operator.gradient_norm,
-            world_size: operator.world_size(),
-            calibration: operator.calibration().clone(),
-            done: done.to_vec(),
-            products: operator.products.clone(),
-            redone: operator.redone,
-            calibration_gradients: operator.calibration_gradients,
-            gradients: self.gradients_before + operator.gradients(),
-            lanczos: lanczos.clone(),
-            first_vector: basis.oldest(),
-            vectors: basis.len(),
+        let saved = || {
+            let mut saved = SavedProbe {
+                fingerprint: self.fingerprint,
+                loss: operator.loss,
+                gradient_norm: operator.gradient_norm,
+                world_size: operator.world_size(),
+                calibration: operator.calibration().clone(),
+                done: done.to_vec(),
+                products: operator.products.clone(),
+                redone: operator.redone,
+                preconditioned: None,
+                calibration_gradients: operator.calibration_gradients,
+                gradients: self.gradients_before + operator.gradients(),
+                lanczos: lanczos.clone(),
+                first_vector: basis.oldest(),
+                vectors: basis.len(),
+            };
+            if let Some((before, products, redone)) = self.complete.clone() {
+                // As it is between runs, each kind of which has a memory of its own.
+                let Calibration { curvature, preconditioned_curvature, .. } = &mut saved.calibration;
+                std::mem::swap(curvature, preconditioned_curvature);
+                saved.preconditioned = Some(SavedPreconditioned {
+                    done: std::mem::replace(&mut saved.done, before),
+                    products: std::mem::replace(&mut saved.products, products),
+                    redone: std::mem::replace(&mut saved.redone, redone),
+                    last,
+                });
+            }
+            saved
         };
         let state = match written {
             Ok(()) if failed == 0.0 && operator.rank() == 0 => self.store.write_state(&saved()),
@@ -180,7 +232,7 @@ fn fingerprint(config: &ProbeConfig, layout: &Layout) -> u64 {
 
 /// Σ over this rank's counted entries of a hash of (global index, bits), modulo 2⁶⁴: the sum over ranks
 /// does not depend on how entries are spread.
-fn theta_hash(layout: &Layout, tensors: &[Tensor]) -> Result<u64, TchError> {
+fn hash(layout: &Layout, tensors: &[Tensor], salt: u64) -> Result<u64, TchError> {
     let mut sum = 0_u64;
     for chunk in chunks(layout).filter(|chunk| chunk.counted) {
         let piece = chunk.of_shard(tensors)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
@@ -189,7 +241,7 @@ fn theta_hash(layout: &Layout, tensors: &[Tensor]) -> Result<u64, TchError> {
         piece.f_copy_data_u8(&mut bytes, chunk.len as usize)?;
         for (index, entry) in (chunk.global_offset..).zip(bytes.chunks_exact(size)) {
             let bits = entry.iter().rev().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
-            sum = sum.wrapping_add(mix(bits ^ mix(index)));
+            sum = sum.wrapping_add(mix(bits ^ mix(index ^ salt << 48)));
         }
     }
     Ok(sum)

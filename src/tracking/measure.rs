@@ -8,6 +8,7 @@ use crate::interrupt::Interrupter;
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, Operator};
 use crate::operator::{FiniteDifference, Learned, Preconditioned, Start, loan_bytes};
+use crate::optimizer::Preconditioner;
 use crate::sharded::layout::Layout;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
@@ -65,10 +66,14 @@ pub(crate) fn track(
         during: TRACKING,
     })?;
     operator.defer(TRACKING, ritz.write(ritz.top(), &basis, &mut w));
-    let along = sums::inner_product(layout, &w, &operator.gradient_at_origin());
-    let local = along.and_then(|along| Ok(vec![sums::norm_squared(layout, &w)?, along]));
-    let sums = operator.sum(TRACKING, 2, local)?;
-    let norm = sums[0].sqrt();
+    // In the coordinates that the vector is in: of the preconditioned operator, P^{1/2}θ's.
+    let gradient = operator.gradient_at_origin();
+    let local = gradient_in(layout, lent.preconditioner(), gradient).and_then(|(gradient, squared)| {
+        let along = sums::inner_product(layout, &w, &gradient)?;
+        Ok(vec![sums::norm_squared(layout, &w)?, along, squared])
+    });
+    let sums = operator.sum(TRACKING, 3, local)?;
+    let norms = (sums[0] * sums[2]).sqrt();
     let (loss, gradient_norm) = (operator.loss, operator.gradient_norm);
     operator.swap_memory(|calibration| &mut calibration.tracked_curvature);
     let spent = operator.finish()?;
@@ -83,11 +88,25 @@ pub(crate) fn track(
         operator: tracked,
         lambda_max,
         overlap,
-        gradient_overlap: (gradient_norm > 0.0 && norm > 0.0 && tracked.is_hessian())
-            .then(|| (sums[1] / (norm * gradient_norm)).abs()),
+        gradient_overlap: (norms > 0.0).then(|| (sums[1] / norms).abs()),
         gradients: spent.gradients,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// ∇L, or P^{-1/2}∇L, and this rank's part of its norm squared.
+fn gradient_in(
+    layout: &Layout,
+    preconditioner: Option<&Preconditioner>,
+    gradient: Tensor,
+) -> Result<(Tensor, f64), TchError> {
+    let Some(preconditioner) = preconditioner else {
+        let squared = sums::norm_squared(layout, &gradient)?;
+        return Ok((gradient, squared));
+    };
+    let scaled = ShardedVector::zeros(layout)?.into_tensor();
+    let [squared, _] = preconditioner.apply(layout, &gradient, &scaled)?;
+    Ok((scaled, squared))
 }
 
 /// The bytes that it takes on this rank: θ₀, live gradients, g(θ₀), the kept vector, one of work and the basis.

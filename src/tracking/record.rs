@@ -21,8 +21,8 @@ pub struct Tracked {
     pub lambda_max: Extreme,
     /// |⟨y, y′⟩| of the Ritz vector with the last one, which the run started from; `None` after a random start.
     pub overlap: Option<f64>,
-    /// |⟨y, ∇L⟩| / ‖∇L‖: how much of the gradient lies along it. `None` where the gradient vanishes, and for
-    /// the preconditioned operator, whose vectors are in other coordinates.
+    /// |⟨y, ∇L⟩| / ‖∇L‖: how much of the gradient lies along it; of P^{-1/2}∇L for the preconditioned operator, whose
+    /// vectors are in the coordinates P^{1/2}θ. `None` where the gradient vanishes.
     pub gradient_overlap: Option<f64>,
     /// `lambda_max` against what the host's optimizer bears, where that is of the same operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,8 @@ pub struct TriggersConfig {
     pub loss_spike: Option<f64>,
     /// The losses that a spike is judged by; from half of them on.
     pub window: usize,
-    /// The largest `margin` that `[track]` may find without a probe: 0.9, say.
+    /// The largest `margin` that `[track]` may find without a probe. An adaptive optimizer has one with `slq.operator =
+    /// "preconditioned"` or `"both"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
     /// The largest `step_ratio` that `[sharpness]` may find without a probe.

@@ -1,4 +1,4 @@
-//! Figures as SVG: points with error bars, joined by lines where their order means something.
+//! Figures as SVG: points with error bars, joined by lines where their order means something; or lines alone.
 
 use crate::Result;
 use plotters::prelude::*;
@@ -14,6 +14,7 @@ pub struct Series {
 }
 
 /// The axes of a figure.
+#[derive(Clone)]
 pub struct Axes {
     pub title: String,
     pub x: String,
@@ -23,6 +24,8 @@ pub struct Axes {
     pub y_range: (f64, f64),
     /// Whether x and y are common logarithms of what is shown.
     pub logarithmic: bool,
+    /// Whether points are so many that the line through them is enough.
+    pub dense: bool,
 }
 
 const SIZE: (u32, u32) = (760, 400);
@@ -78,8 +81,9 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
             if axes.names.is_empty() {
                 chart.draw_series(LineSeries::new(series.points.iter().map(at), color.stroke_width(2)))?;
             }
-            let points = chart
-                .draw_series(series.points.iter().map(|point| Circle::new(at(point), 4, color.filled())))?;
+            let shown = if axes.dense { &[] } else { &series.points[..] };
+            let points =
+                chart.draw_series(shown.iter().map(|point| Circle::new(at(point), 4, color.filled())))?;
             points.label(&series.label).legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
             let mark =
                 series.mark.iter().map(|&(x, y)| Circle::new((x + shift, y), 8, color.stroke_width(2)));
@@ -124,6 +128,7 @@ mod tests {
             names: vec!["one".into(), "two".into()],
             y_range: (0.0, 1.0),
             logarithmic: false,
+            dense: false,
         };
         let series =
             |label: &str, points: &[_], mark| Series { label: label.into(), points: points.to_vec(), mark };
@@ -138,6 +143,9 @@ mod tests {
         assert_eq!(circles(&all), circles(&fewer) + 3);
         let empty = Axes { names: Vec::new(), ..axes };
         assert!(svg(&empty, &all).unwrap().contains("<polyline"));
+        let lines = svg(&Axes { dense: true, ..empty.clone() }, &all).unwrap();
+        // The mark, and what the legend has of either.
+        assert!(lines.contains("<polyline") && lines.matches("<circle").count() == 3);
         let powers = Axes { logarithmic: true, y_range: (-2.0, 1.0), ..empty };
         let document = svg(&powers, &all).unwrap();
         for text in ["1e-2", "1e-1", "1e0"] {

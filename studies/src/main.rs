@@ -5,6 +5,7 @@
 //! - [`sources`]: what the demo's model is trained on
 //! - [`blocks`]: how much of a Hessian is block-diagonal
 //! - [`regimes`]: in which regime of step and precision it can be measured
+//! - [`stability`]: whether a learning rate is stable, while a model trains
 //! - [`claim`], [`page`], [`number`], [`figure`]: what a study hands to the docs
 //! - [`output`]: where it goes
 
@@ -17,13 +18,14 @@ mod page;
 mod programs;
 mod regimes;
 mod sources;
+mod stability;
 #[path = "../../examples/demo/text.rs"]
 mod text;
 mod texts;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -41,13 +43,15 @@ enum Study {
     Blocks(Options),
     /// In which regime of step and precision a Hessian can be measured: the demo's model, and SmolLM2-135M
     Regimes(Options),
+    /// Whether a learning rate is stable: gradient descent at 2/η, Adam at 38/η, alarms before a loss spikes
+    Stability(Options),
 }
 
 #[derive(Args)]
 struct Options {
-    /// SmolLM2-135M as a GGUF file with its tokenizer
+    /// SmolLM2-135M as a GGUF file with its tokenizer, for the studies of it
     #[arg(long)]
-    gguf: PathBuf,
+    gguf: Option<PathBuf>,
     /// Where reports, tables and figures go [default: target/studies/NAME]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -80,9 +84,18 @@ impl Options {
     /// Where it does not, with the names that there are.
     fn check(&self, parts: &[&str]) -> Result<()> {
         match self.only.iter().find(|only| !parts.contains(&only.as_str())) {
-            Some(unknown) => Err(format!("--only {unknown}: the parts are {}", parts.join(", ")).into()),
             None => Ok(()),
+            Some(_) if parts.is_empty() => Err("--only: this study has no parts".into()),
+            Some(unknown) => Err(format!("--only {unknown}: the parts are {}", parts.join(", ")).into()),
         }
+    }
+
+    /// SmolLM2-135M.
+    ///
+    /// # Errors
+    /// Where it was not given.
+    fn gguf(&self) -> Result<&Path> {
+        Ok(self.gguf.as_deref().ok_or("this study needs SmolLM2-135M: --gguf FILE")?)
     }
 
     /// For `hessian-probe spectrum`: all cores.
@@ -98,6 +111,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.study {
         Study::Blocks(options) => blocks::run(options),
         Study::Regimes(options) => regimes::run(options),
+        Study::Stability(options) => stability::run(options),
     };
     match outcome {
         Ok(claims) => output::verdict(&claims),

@@ -30,7 +30,12 @@ pub fn optional(value: Option<&Estimate>) -> String {
 
 /// With its residual.
 pub fn extreme(value: &Extreme) -> String {
-    format!("{} ± {}", short(value.value), short(value.residual))
+    extreme_of(value.value, value.residual)
+}
+
+/// The same of numbers.
+pub fn extreme_of(value: f64, residual: f64) -> String {
+    format!("{} ± {}", short(value), short(residual))
 }
 
 /// In per cent.

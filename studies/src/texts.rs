@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Text {
     /// Short, for tables and file names.
     pub name: &'static str,
-    content: &'static str,
+    pub content: &'static str,
 }
 
 /// The texts of the studies.

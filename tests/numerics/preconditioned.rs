@@ -319,6 +319,20 @@ fn a_probe_of_both_is_that_of_each() {
     assert!(both.cost.gradients > hessian.cost.gradients.max(preconditioned.cost.gradients));
 }
 
+/// |⟨y, P^{-1/2}∇L⟩| / ‖P^{-1/2}∇L‖ of the dense operator's top eigenvector y, for decay that is no part of the gradient.
+fn gradient_overlap(host: &ClosureHost, hessian: &Tensor, moments: &[Tensor], settings: Settings) -> f64 {
+    let flat = |tensors: &[Tensor]| {
+        let pieces: Vec<Tensor> = tensors.iter().map(|t| t.to_kind(Kind::Double).reshape([-1])).collect();
+        Tensor::cat(&pieces, 0)
+    };
+    let v = flat(moments);
+    let p = (&v / (1.0 - BETAS.1.powi(settings.steps as i32))).sqrt() + EPS;
+    let root = p.rsqrt() * v.gt(0.0).to_kind(Kind::Double);
+    let (_, vectors) = (hessian * root.unsqueeze(0) * root.unsqueeze(1)).linalg_eigh("L");
+    let scaled = flat(&host.graph(false).1) * &root;
+    (vectors.select(1, -1).dot(&scaled).abs() / scaled.norm()).double_value(&[])
+}
+
 /// Between probes: λ_max of the preconditioned operator, from a random start and from a full probe's vector, and the margin.
 #[test]
 fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_its_margin() {
@@ -347,6 +361,9 @@ fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_i
             let off = (tracked.lambda_max.value - largest).abs();
             assert!(off <= tracked.lambda_max.residual && off <= 0.01 * largest, "{tracked:?} for {largest}");
             assert!(tracked.overlap.unwrap() > 0.999, "{tracked:?}");
+            let expected = gradient_overlap(&host, &hessian, &moments, settings);
+            let found = tracked.gradient_overlap.unwrap();
+            assert!((found - expected).abs() <= 0.05 * expected, "{found} for {expected}");
             let stability = tracked.stability.unwrap();
             let threshold = lend(settings, &moments)().threshold().unwrap();
             assert_eq!(stability.threshold, Some(threshold));

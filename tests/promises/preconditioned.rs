@@ -1,6 +1,7 @@
-//! The optimizer's view on 1, 2 and 4 ranks: the same.
+//! The optimizer's view on 1, 2 and 4 ranks: the same; so are directions, and what is tracked.
 
 use crate::common::{config, on_ranks_with, text};
+use hessian_probe::tracking::Tracked;
 use hessian_probe::{HessianProbe, ProbeConfig, Snapshot};
 use hessian_probe_c10d::is_launched;
 use hessian_probe_fsdp::{Dtype, Trainer};
@@ -23,25 +24,40 @@ fn the_preconditioned_spectrum_is_the_same_on_1_2_and_4_ranks() {
             trainer.step().unwrap();
         }
         let toml = "[slq]\nsteps = 12\nseed = 3\nprobes = 2\noperator = \"both\"\n[hvp]\ndifference = \"central\"\n\
-             [log]\ntensorboard = false\njsonl = false";
+             [directions]\ngradient = true\nupdate = true\n[track]\nevery = 1\n[log]\ntensorboard = false\njsonl = false";
         let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
-        let snapshot = probe.probe(2, &mut trainer).unwrap();
+        let snapshot = probe.probe(2, &mut trainer).unwrap().clone();
+        trainer.step().unwrap();
+        let found = (snapshot, probe.track(3, &mut trainer).unwrap());
         if rank == 0 {
             let directory = std::env::var_os(DIRECTORY).unwrap();
             let path = Path::new(&directory).join(format!("{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
+            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
         }
     });
     if is_launched() {
         return;
     }
-    let [one, others @ ..] = WORLD_SIZES.map(|world_size| -> Snapshot {
+    let [one, others @ ..] = WORLD_SIZES.map(|world_size| -> (Snapshot, Tracked) {
         let path = directory.path().join(format!("{world_size}.json"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     });
+    let (one, tracked) = one;
+    let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-5;
+    let along = |snapshot: &Snapshot| {
+        let found = snapshot.directions.unwrap();
+        let (gradient, update) = (found.gradient.unwrap(), found.update.unwrap());
+        [gradient.curvature, update.along.curvature, update.predicted_change, update.measured_change]
+    };
+    let directions = along(&one);
     let expected = one.preconditioned.unwrap();
     assert!(expected.moved < one.parameters);
-    for other in others {
+    for (other, other_tracked) in others {
+        for (a, b) in directions.into_iter().zip(along(&other)) {
+            assert!(close(a, b), "{a} and {b} on {} ranks", other.world_size);
+        }
+        let [a, b] = [&tracked, &other_tracked].map(|it| (it.lambda_max.value, it.overlap.unwrap()));
+        assert!(close(a.0, b.0) && close(a.1, b.1), "{a:?} and {b:?} on {} ranks", other.world_size);
         let found = other.preconditioned.unwrap();
         assert_eq!(
             (found.moved, &found.stability.optimizer),

@@ -38,10 +38,11 @@ Commands:
                    test, doc, package, soak
   bench [ARGS]     what a probe costs; ARGS go to the benchmark
   study NAME [ARGS]
-                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal) or
-                   `regimes` (which numbers each precision allows). Tables, figures and JSON go to
-                   target/studies/NAME; fails if what the page claims does not hold. Takes an hour or more;
-                   --reuse takes what an earlier run left
+                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal),
+                   `regimes` (which numbers each precision allows) or `stability` (whether a learning rate
+                   is). Tables, figures and JSON go to target/studies/NAME; fails if what the page claims does
+                   not hold. Takes an hour or more, `stability` some minutes; --reuse takes what an earlier
+                   run left
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;
                    compare with an undisturbed run. ARGS: --minutes 5, --seed N, --ranks 2
   fuzz [--seconds N] [TARGET...]

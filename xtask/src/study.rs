@@ -8,7 +8,10 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// What `studies/` knows.
-const NAMES: [&str; 2] = ["blocks", "regimes"];
+const NAMES: [&str; 3] = ["blocks", "regimes", "stability"];
+
+/// Those of them that probe SmolLM2-135M.
+const OF_SMOLLM2: [&str; 2] = ["blocks", "regimes"];
 
 /// The study, and the programs that it starts: they lie beside it in the target directory. Built together, so that
 /// the features of what they share are the same and nothing is built twice.
@@ -25,14 +28,17 @@ const BUILD: [&str; 7] = [
 pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let name = name(arguments)?;
     let environment = setup::prepare(workspace)?;
-    let gguf = setup::smollm2(workspace)?;
+    let gguf = if OF_SMOLLM2.contains(&name) { Some(setup::smollm2(workspace)?) } else { None };
 
     heading("Build (some minutes the first time)");
     run_command(environment.cargo(workspace).args(BUILD))?;
 
     heading(&format!("Study: {name}"));
     let mut study = environment.cargo(workspace);
-    study.args(["run", "--quiet", "--package", "hessian-probe-studies", "--", name, "--gguf"]).arg(gguf);
+    study.args(["run", "--quiet", "--package", "hessian-probe-studies", "--", name]);
+    if let Some(gguf) = gguf {
+        study.arg("--gguf").arg(gguf);
+    }
     run_command(study.args(&arguments[1..]))
 }
 
@@ -52,6 +58,7 @@ mod tests {
     #[test]
     fn a_study_is_known_by_its_name() {
         assert_eq!(name(&["blocks".into(), "--reuse".into()]).unwrap(), "blocks");
+        assert!(OF_SMOLLM2.iter().all(|name| NAMES.contains(name)));
         for wrong in [&[][..], &["--reuse".into()], &["block".into()]] {
             assert!(matches!(name(wrong), Err(Failure::Usage(_))), "{wrong:?}");
         }

@@ -388,3 +388,42 @@ fn a_checkpoint_before_the_first_step_and_of_an_empty_shard_is_one() {
         assert_eq!(everything(&trainer), start);
     });
 }
+
+/// What a margin asks for, the trainer does: on all ranks, by a real probe's limits.
+#[test]
+fn a_margin_above_its_limits_has_a_run_save_and_stop() {
+    let root = tempfile::tempdir().unwrap();
+    on_ranks_with(&[1, 2], &[(DIRECTORY, root.path().as_os_str())], |group| {
+        let directory = directory().join(group.world_size().to_string());
+        let probe = |triggers: &str| {
+            let text = format!(
+                "on_error = \"stop\"\n[slq]\nsteps = 2\noperator = \"preconditioned\"\n[track]\nevery = 1\nproducts = 2\n\
+                 [triggers]\n{triggers}\n[log]\ntensorboard = false\njsonl = false"
+            );
+            HessianProbe::new(ProbeConfig::from_toml_str(&text).unwrap()).unwrap()
+        };
+        let mut settings = config(true, 0.1, Dtype::F32);
+        settings.checkpoint = Some(CheckpointConfig::new(directory.join("checkpoints")));
+        let mut trainer = Trainer::new(settings, group, text()).unwrap();
+        trainer.probe_on_validation(4).unwrap();
+        let report =
+            trainer.run(2, &mut [&mut probe("checkpoint_margin = 1e9\nstop_margin = 1e9")], |_| {}).unwrap();
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (2, false, false, 1)
+        );
+        // After the first and, cooled down, the third; and after the last one.
+        let saves = "checkpoint_margin = 1e-9\ncooldown = 2";
+        let report = trainer.run(4, &mut [&mut probe(saves)], |_| {}).unwrap();
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (4, false, true, 3)
+        );
+        let report = trainer.run(10, &mut [&mut probe("stop_margin = 1e-9")], |_| {}).unwrap();
+        assert_eq!(
+            (report.steps, report.stopped, report.checkpoint_requested, report.checkpoints),
+            (1, true, false, 1)
+        );
+        assert_eq!(trainer.steps_done(), 7);
+    });
+}

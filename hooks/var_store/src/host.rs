@@ -6,7 +6,9 @@ use crate::evaluation::evaluate;
 use crate::loss::Loss;
 use crate::mean::{agree, mean};
 use crate::variables::Variables;
-use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard, SingleProcess};
+use hessian_probe::{
+    Gradient, Host, HostError, Optimizer, ProcessGroup, Progress, RandomState, Shard, SingleProcess, Update,
+};
 use std::fmt;
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -40,6 +42,8 @@ pub struct VarStoreHost<'g, F> {
     targets: Option<u64>,
     progress: Progress,
     training_loss: Option<f64>,
+    optimizer: Option<Optimizer>,
+    update: Option<Update>,
 }
 
 impl<F> fmt::Debug for VarStoreHost<'_, F> {
@@ -70,6 +74,8 @@ impl<F: FnMut() -> L, L: Loss> VarStoreHost<'static, F> {
             targets: None,
             progress: Progress::default(),
             training_loss: None,
+            optimizer: None,
+            update: None,
         })
     }
 }
@@ -79,8 +85,8 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// loss of its own part of the probe batch. The loss of the probe is the mean over ranks.
     #[must_use]
     pub fn over<'a>(self, group: &'a dyn ProcessGroup) -> VarStoreHost<'a, F> {
-        let Self { variables, closure, targets, progress, training_loss, .. } = self;
-        VarStoreHost { variables, closure, group, targets, progress, training_loss }
+        let Self { variables, closure, targets, progress, training_loss, optimizer, update, .. } = self;
+        VarStoreHost { variables, closure, group, targets, progress, training_loss, optimizer, update }
     }
 
     /// Says how many targets (examples, tokens) of all ranks the loss is a mean over, for the snapshots.
@@ -97,6 +103,20 @@ impl<'g, F> VarStoreHost<'g, F> {
     /// Says what the loss of the last training step was, of this rank's part of the batch or of all, for `[triggers]`.
     pub fn set_training_loss(&mut self, loss: f64) {
         self.training_loss = Some(loss);
+    }
+
+    /// Says what the loop's optimizer is, so that a probe can tell its `margin`: before training, and again whenever the
+    /// learning rate changes. For SGD rule and learning rate are enough. tch's own Adam keeps its second moments to itself:
+    /// only an optimizer whose moments the loop holds can lend them, aligned with [`shards`](Host::shards), and then says
+    /// after each step how many it has taken.
+    pub fn set_optimizer(&mut self, optimizer: Optimizer) {
+        self.optimizer = Some(optimizer);
+    }
+
+    /// Says what the optimizer's last or coming update is, for `[directions]` and `[sharpness]`: what it adds to each
+    /// parameter, aligned with [`shards`](Host::shards); the same on all ranks.
+    pub fn set_update(&mut self, update: Update) {
+        self.update = Some(update);
     }
 }
 
@@ -144,6 +164,23 @@ impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
 
     fn probe_tokens(&self) -> Option<u64> {
         self.targets
+    }
+
+    /// What [`set_optimizer`](VarStoreHost::set_optimizer) said.
+    fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
+        Ok(self.optimizer.as_ref().map(|optimizer| Optimizer {
+            weight_decay: optimizer.weight_decay.clone(),
+            second_moments: optimizer.second_moments.iter().map(Tensor::shallow_clone).collect(),
+            ..*optimizer
+        }))
+    }
+
+    /// What [`set_update`](VarStoreHost::set_update) said.
+    fn update(&mut self) -> Result<Option<Update>, HostError> {
+        Ok(self.update.as_ref().map(|update| Update {
+            tensors: update.tensors.iter().map(Tensor::shallow_clone).collect(),
+            coming: update.coming,
+        }))
     }
 
     fn training_loss(&self) -> Option<f64> {

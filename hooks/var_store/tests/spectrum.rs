@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Perceptron, alone, bits, distance, flat, probe, stored};
-use hessian_probe::Host;
+use hessian_probe::{Host, Optimizer, OptimizerKind, Update};
 use hessian_probe_var_store::VarStoreHost;
 use tch::nn::{self, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -113,4 +113,48 @@ fn parameters_come_by_name_whatever_their_groups_with_the_layers_that_names_tell
         ("layers.1.norm.weight", "layers.1"),
     ];
     assert!(names.iter().map(|(name, block)| (name.as_str(), block.as_str())).eq(expected), "{names:?}");
+}
+
+/// By the dense Hessian: margin and curvature along the update of what a loop says of its optimizer, SGD and one of its own.
+#[test]
+fn what_a_loop_says_of_its_optimizer_gives_the_margin_and_the_update() {
+    let _turn = alone();
+    let model = Perceptron::new(Kind::Double);
+    let dense = model.dense_hessian();
+    let largest = |matrix: &Tensor| matrix.linalg_eigvalsh("L").max().double_value(&[]);
+    let mut host = VarStoreHost::new(&model.vs, || model.loss()).unwrap();
+    assert!(host.optimizer().unwrap().is_none() && host.update().unwrap().is_none());
+    let eta = 0.1;
+    let gradient = host.gradient().unwrap().tensors;
+    let mut lend = |kind, steps, second_moments| {
+        host.set_optimizer(Optimizer {
+            kind,
+            learning_rate: eta,
+            weight_decay: Vec::new(),
+            steps,
+            second_moments,
+        });
+        host.set_update(Update { tensors: gradient.iter().map(|g| g * -eta).collect(), coming: true });
+        let operator = if kind.adaptive().is_some() { "preconditioned" } else { "hessian" };
+        let toml = format!(
+            "[slq]\nsteps = 30\noperator = \"{operator}\"\n[hvp]\ndifference = \"central\"\n[directions]\nupdate = true"
+        );
+        probe(&toml).probe(0, &mut host).cloned()
+    };
+    let close = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-6, "{a} for {b}");
+
+    let sgd = OptimizerKind::Sgd { momentum: 0.5, dampening: 0.0, nesterov: false };
+    let found = lend(sgd, 0, Vec::new()).unwrap();
+    close(found.margin().unwrap(), largest(&dense) * eta / 3.0);
+    let along = found.directions.unwrap().update.unwrap();
+    let u = flat(&gradient) * -eta;
+    close(along.along.curvature, (u.dot(&dense.mv(&u)) / u.dot(&u)).double_value(&[]));
+    assert!(along.coming);
+
+    let adam = OptimizerKind::Adam { betas: (0.9, 0.99), eps: 1e-3 };
+    let moments = |count: usize| gradient[..count].iter().map(|g| g.square() + 1e-3).collect::<Vec<_>>();
+    let found = lend(adam, 1_000_000, moments(4)).unwrap();
+    let root = (flat(&moments(4)).sqrt() + 1e-3).sqrt();
+    close(found.margin().unwrap(), largest(&(&dense / root.unsqueeze(0) / root.unsqueeze(1))) * eta / 38.0);
+    assert!(lend(adam, 1_000_000, moments(3)).unwrap_err().to_string().contains("3 shards, of 4"));
 }

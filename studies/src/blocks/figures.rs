@@ -31,6 +31,7 @@ fn texts(study: &Study) -> Result<String> {
         names: study.texts.iter().map(|text| text.text.clone()).collect(),
         y_range: (0.0, top(&series)),
         logarithmic: false,
+        dense: false,
     };
     svg(&axes, &series)
 }
@@ -50,6 +51,7 @@ fn training(study: &Study) -> Result<String> {
         names: Vec::new(),
         y_range: (0.0, top(&series)),
         logarithmic: false,
+        dense: false,
     };
     svg(&axes, &series)
 }

@@ -53,7 +53,7 @@ pub fn run(
     recorded: impl FnOnce() -> Result<Study>,
 ) -> Result<Study> {
     let mut recorded = if options.only.is_empty() { None } else { Some(recorded()?) };
-    let gguf = GgufFile::open(&options.gguf)?;
+    let gguf = GgufFile::open(options.gguf()?)?;
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
         if !options.measures(text.name) {
             let found = recorded.as_mut().and_then(|study| {
@@ -82,7 +82,7 @@ fn on_text(
 ) -> Result<OnText> {
     let data = text.write(gguf, 1, TOKENS, &output.path(""))?;
     let compare = |by: &str, steps: usize, more: &str| {
-        let mut arguments = given(&options.gguf, &data);
+        let mut arguments = given(options.gguf()?, &data);
         arguments.extend(options.ranks_and_threads());
         // Four vectors in place of all: so few steps need no more.
         arguments.extend(["--reorthogonalize", "4"].map(Into::into));

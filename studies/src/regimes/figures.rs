@@ -36,6 +36,7 @@ fn errors(model: &Model, shown: &[(&str, DirectionKind)]) -> Result<String> {
         names: Vec::new(),
         y_range: (lowest(&series).floor(), CUT.log10()),
         logarithmic: true,
+        dense: false,
     };
     svg(&axes, &series)
 }

@@ -57,8 +57,8 @@ pub fn run(
     let demo = || on_demo(options, programs, output);
     let smollm2 = Saved {
         name: SMOLLM2,
-        model: options.gguf.clone(),
-        data: TEXTS[0].write(&GgufFile::open(&options.gguf)?, 1, TOKENS, &output.path(""))?,
+        model: options.gguf()?.to_owned(),
+        data: TEXTS[0].write(&GgufFile::open(options.gguf()?)?, 1, TOKENS, &output.path(""))?,
     };
     let deflated = || smollm2.deflate(&SMOLLM2_DEFLATED, options, programs, output);
     let calibrated = || on_smollm2(&smollm2, programs, output);
