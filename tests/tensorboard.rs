@@ -141,6 +141,9 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/seconds", s.cost.seconds);
     put("probe/gradient_seconds", s.cost.gradient_seconds);
     put("probe/communication_seconds", s.cost.communication_seconds);
+    for (name, seconds) in s.cost.parts.named() {
+        put(&format!("probe_seconds/{name}"), seconds);
+    }
     put("probe/gradients", s.cost.gradients as f64);
     put("probe/calibration_gradients", s.cost.calibration_gradients as f64);
     put("probe/all_reduces", s.cost.all_reduces as f64);

@@ -66,6 +66,8 @@ pub struct Choice {
     pub memory: Memory,
     /// Seconds of a probe that does not measure the noise.
     pub seconds: f64,
+    /// Over probes that do and do not, as often as they come.
+    pub mean_seconds: f64,
     /// Whether it fits into the memory that a rank has to spare; `None` where that is not known.
     pub fits: Option<bool>,
 }
@@ -96,7 +98,7 @@ pub struct Choice {
 /// // The whole basis does not fit, two vectors do; and a probe of two minutes is 1 % of four hours.
 /// let first = plan.recommended().unwrap();
 /// assert!(plan.choices[0].fits == Some(false) && first.fits == Some(true));
-/// assert!(plan.every.unwrap() as f64 * 10.0 * 0.01 >= plan.mean_seconds);
+/// assert!(plan.every.unwrap() as f64 * 10.0 * 0.01 >= first.mean_seconds);
 /// # Ok::<(), hessian_probe::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -115,7 +117,8 @@ pub struct Plan {
     pub mean_seconds: f64,
     /// Ways to keep Lanczos vectors, from the most to the least memory where parameters are.
     pub choices: Vec<Choice>,
-    /// The smallest `schedule.every`, in steps, with which probes stay within the share of training time.
+    /// The smallest `schedule.every`, in steps, with which probes stay within the share of training time: probes that keep
+    /// what is [recommended](Self::recommended) where there is a limit to memory, and otherwise what is configured.
     pub every: Option<u64>,
 }
 
@@ -132,45 +135,42 @@ impl Plan {
         share("plan.reorthogonalized", question.reorthogonalized)?;
         machine.validate()?;
         config.validate()?;
+        let distances = question.distances.clamp(1, 4);
         let counted = |config: &ProbeConfig, distances: Option<u64>| {
             let course = Course::expected(config, distances, question.redone, question.reorthogonalized);
             Work::new(facts, config, &course)
         };
         let time = |work: &Work| machine.seconds(facts, work, question.gradient_seconds);
-        let (work, calibrating) =
-            (counted(config, None)?, counted(config, Some(question.distances.clamp(1, 4)))?);
+        let (work, calibrating) = (counted(config, None)?, counted(config, Some(distances))?);
         let (seconds, calibrating_seconds) = (time(&work), time(&calibrating));
         let memory = Memory::new(facts, config, 0)?;
         let rest = (config.hvp.recalibrate_every - 1) as f64;
-        let mean = (calibrating_seconds.total() + rest * seconds.total()) / (rest + 1.0);
+        let mean = |seconds: f64, calibrating: f64| (calibrating + rest * seconds) / (rest + 1.0);
         let mut choices = Vec::new();
         for (reorthogonalize, basis) in ways(config, facts) {
             let mut other = config.clone();
             (other.slq.reorthogonalize, other.slq.basis) = (reorthogonalize, basis);
             let memory = Memory::new(facts, &other, 0)?;
-            let seconds = time(&counted(&other, None)?).total();
+            let times = [None, Some(distances)].map(|noise| counted(&other, noise).map(|work| time(&work)));
+            let [seconds, calibrating] = times;
+            let (seconds, calibrating) = (seconds?.total(), calibrating?.total());
+            let mean_seconds = mean(seconds, calibrating);
             let fits = question.memory.map(|limit| memory.on_device() <= limit);
-            choices.push(Choice { reorthogonalize, basis, memory, seconds, fits });
+            choices.push(Choice { reorthogonalize, basis, memory, seconds, mean_seconds, fits });
         }
         choices.sort_by_key(|choice| std::cmp::Reverse(choice.memory.on_device()));
-        let every = match (question.step_seconds, question.max_overhead) {
-            (Some(step), Some(most)) => {
-                positive("plan.step_seconds", step)?;
-                positive("plan.max_overhead", most)?;
-                Some((mean / (step * most)).ceil().max(1.0) as u64)
-            }
-            _ => None,
-        };
-        Ok(Self {
-            memory,
-            work,
-            calibrating,
-            seconds,
-            calibrating_seconds,
-            mean_seconds: mean,
-            choices,
-            every,
-        })
+        let mean_seconds = mean(seconds.total(), calibrating_seconds.total());
+        let every = None;
+        let mut plan =
+            Self { memory, work, calibrating, seconds, calibrating_seconds, mean_seconds, choices, every };
+        if let (Some(step), Some(most)) = (question.step_seconds, question.max_overhead) {
+            positive("plan.step_seconds", step)?;
+            positive("plan.max_overhead", most)?;
+            let kept = plan.recommended().filter(|_| question.memory.is_some());
+            let probe = kept.map_or(plan.mean_seconds, |choice| choice.mean_seconds);
+            plan.every = Some((probe / (step * most)).ceil().max(1.0) as u64);
+        }
+        Ok(plan)
     }
 
     /// The way that fits and keeps the most: all vectors before a window of them before none, unrounded before rounded, on

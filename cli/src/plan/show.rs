@@ -76,11 +76,17 @@ impl Answers {
         write!(f, "{ways}\n")?;
         if let Some(memory) = self.memory {
             let way = plan.recommended().map(|way| name(way.reorthogonalize, way.basis));
-            let way = way.unwrap_or_else(|| "nothing: shard over more ranks".into());
-            row(f, "to keep", &format!("{way}, in {}", bytes(memory.0 as f64)))?;
+            let limit = bytes(memory.0 as f64);
+            let told = match way {
+                Some(way) => format!("{way}: it fits into {limit}"),
+                None => format!("nothing fits into {limit}: shard over more ranks"),
+            };
+            row(f, "to keep", &told)?;
         }
         if let (Some(every), Some(step), Some(most)) = (plan.every, answer.step_seconds, self.max_overhead) {
-            let share = plan.mean_seconds / (every as f64 * step);
+            let kept = plan.recommended().filter(|_| self.memory.is_some());
+            let probe = kept.map_or(plan.mean_seconds, |way| way.mean_seconds);
+            let share = probe / (every as f64 * step);
             let every = format!(
                 "every = {} steps of {}: {} of training time, at most {} %",
                 steps(every),

@@ -38,7 +38,7 @@ fn row(answer: &Answer) -> [String; 9] {
         bytes(plan.memory.on_device() as f64),
         way.map_or_else(|| "nothing fits".into(), |way| name(way.reorthogonalize, way.basis)),
         way.map_or_else(none, |way| bytes(way.memory.on_device() as f64)),
-        way.map_or_else(none, |way| seconds(way.seconds)),
+        way.map_or_else(none, |way| seconds(way.mean_seconds)),
         plan.every.map_or_else(none, steps),
     ]
 }

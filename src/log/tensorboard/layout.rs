@@ -72,6 +72,7 @@ const CATEGORIES: [Category; 3] = [
                 "seconds",
                 Chart::Lines(&["probe/seconds", "probe/gradient_seconds", "probe/communication_seconds"]),
             ),
+            ("where the seconds go", Chart::Matching("^probe_seconds/")),
             ("gradients", Chart::Lines(&["probe/gradients", "probe/calibration_gradients"])),
         ],
     ),
