@@ -478,7 +478,7 @@ fn tensorboard_draws_the_layout_and_shows_the_configuration() {
         ])
     );
     let charts: usize = layout.iter().map(|category| category["charts"].as_array().unwrap().len()).sum();
-    assert_eq!(charts, 17);
+    assert_eq!(charts, 18);
     // Asked for each tag of the layout, the plugin finds it and, where a chart draws what matches, no other.
     let drawn = read["run"]["drawn"].as_object().unwrap();
     assert!(drawn.len() > 40, "{}", drawn.len());

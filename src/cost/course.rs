@@ -35,7 +35,7 @@ impl Products {
             Difference::Exact => Self { exact: steps, ..Self::default() },
             Difference::Auto | Difference::Forward => {
                 // Number 1, and every eighth after it.
-                let central = (steps + PARITY_EVERY - 2) / PARITY_EVERY;
+                let central = u64::from(steps > 1) + steps.saturating_sub(2) / PARITY_EVERY;
                 Self { central, forward: steps - central, ..Self::default() }
             }
         }

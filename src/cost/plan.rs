@@ -5,7 +5,7 @@ use super::facts::Facts;
 use super::machine::{Machine, positive};
 use super::memory::Memory;
 use super::parts::Parts;
-use super::work::Work;
+use super::work::{Work, check};
 use crate::config::{BasisConfig, BasisDevice, BasisKind, ProbeConfig, Reorthogonalize};
 use crate::error::Result;
 use serde::Serialize;
@@ -135,6 +135,7 @@ impl Plan {
         share("plan.reorthogonalized", question.reorthogonalized)?;
         machine.validate()?;
         config.validate()?;
+        check(&config.slq)?;
         let distances = question.distances.clamp(1, 4);
         let counted = |config: &ProbeConfig, distances: Option<u64>| {
             let course = Course::expected(config, distances, question.redone, question.reorthogonalized);

@@ -79,6 +79,16 @@ pub struct Work {
     pub logged: u64,
 }
 
+/// Whether there are so many steps and probe vectors that counts stay numbers.
+pub(super) fn check(slq: &SlqConfig) -> Result<()> {
+    for (key, value) in [("slq.steps", slq.steps), ("slq.probes", slq.probes)] {
+        if value == 0 || value > MOST {
+            return Err(Error::config(key, format!("{value}; 1 to 2^20 are planned")));
+        }
+    }
+    Ok(())
+}
+
 /// Lanczos runs on the Hessian.
 pub(super) fn runs(slq: &SlqConfig) -> u64 {
     slq.probes as u64 + u64::from(slq.deflate > 0)
@@ -98,11 +108,7 @@ impl Work {
     /// [`Error::Config`] for what is not counted, and where a number does not fit into 64 bits.
     pub fn new(facts: &Facts, config: &ProbeConfig, course: &Course) -> Result<Self> {
         let slq = &config.slq;
-        for (key, value) in [("slq.steps", slq.steps), ("slq.probes", slq.probes)] {
-            if value == 0 || value > MOST {
-                return Err(Error::config(key, format!("{value}; 1 to 2^20 are planned")));
-            }
-        }
+        check(slq)?;
         let uncounted = [
             ("slq.operator", !slq.operator.is_hessian()),
             ("slq.deflate", slq.deflate > 0),
