@@ -96,11 +96,17 @@ impl Fitted {
         let mut others: Vec<f64> = points.iter().map(|point| point.parts.other).collect();
         others.sort_by(f64::total_cmp);
         let rate = |seconds: f64| seconds.max(LEAST).recip();
+        // What small models do not tell apart from the time of pieces is taken to be as fast as the fastest that they do.
+        let fastest =
+            bandwidths[..3].iter().copied().filter(|&seconds| seconds > 0.0).fold(f64::INFINITY, f64::min);
+        let fastest = if fastest.is_finite() { fastest } else { LEAST };
+        let bandwidth = |seconds: f64| rate(if seconds > 0.0 { seconds } else { fastest });
         let machine = Machine {
-            product_bandwidth: rate(bandwidths[0]),
-            lanczos_bandwidth: rate(bandwidths[1]),
-            copy_bandwidth: rate(bandwidths[2]),
-            link_bandwidth: rate(bandwidths[2]),
+            product_bandwidth: bandwidth(bandwidths[0]),
+            lanczos_bandwidth: bandwidth(bandwidths[1]),
+            copy_bandwidth: bandwidth(bandwidths[2]),
+            // There is no other memory here.
+            link_bandwidth: bandwidth(bandwidths[2]),
             multiplications: rate(check.as_ref().map_or(0.0, |check| check[0])),
             drawn: rate(drawn[0]),
             piece_seconds: bandwidths[3],

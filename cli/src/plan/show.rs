@@ -53,14 +53,14 @@ impl Answers {
         parts.row("gradients, number", [work.gradients.to_string(), noise.gradients.to_string()]);
         parts.row("all_reduces", [work.all_reduces.to_string(), noise.all_reduces.to_string()]);
         parts.row("f64 in them", [work.reduced_values.to_string(), noise.reduced_values.to_string()]);
-        write!(f, "{parts}\n")?;
+        writeln!(f, "{parts}")?;
         let mut memory = Table::default();
         memory.row("memory of a rank", [String::new()]);
         for (name, size) in plan.memory.named() {
             memory.row(name, [bytes(size as f64)]);
         }
         memory.row("together", [bytes((plan.memory.total() + plan.memory.pieces) as f64)]);
-        write!(f, "{memory}\n")?;
+        writeln!(f, "{memory}")?;
         let mut ways = Table::default();
         let place = if facts.accelerated { "on the accelerator" } else { "memory" };
         ways.row("Lanczos vectors", [place.into(), "in the CPU's".into(), "a probe".into(), "fits".into()]);
@@ -73,7 +73,7 @@ impl Answers {
                 [bytes(way.memory.on_device() as f64), elsewhere, seconds(way.seconds), fits.into()],
             );
         }
-        write!(f, "{ways}\n")?;
+        writeln!(f, "{ways}")?;
         if let Some(memory) = self.memory {
             let way = plan.recommended().map(|way| name(way.reorthogonalize, way.basis));
             let limit = bytes(memory.0 as f64);
