@@ -96,6 +96,7 @@
 //! | [`callback`], [`host`], [`group`] | what we offer a loop, what it lends, how ranks talk |
 //! | [`config`], [`schedule`], [`budget`] | what a user can set |
 //! | [`spectrum`] | quadrature, statistics with errors, the snapshot |
+//! | [`cost`] | what a probe takes in time and memory, before it runs |
 //! | [`blocks`] | how much of the Hessian is block-diagonal |
 //! | [`optimizer`] | curvature as the loop's optimizer sees it, and the largest that it bears |
 //! | [`directions`] | curvature along the gradient, the update, a vector of the user's |
@@ -127,6 +128,7 @@ pub mod budget;
 pub mod callback;
 pub mod checkpoint;
 pub mod config;
+pub mod cost;
 pub mod directions;
 mod error;
 pub mod group;

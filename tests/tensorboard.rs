@@ -141,6 +141,9 @@ fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     put("probe/seconds", s.cost.seconds);
     put("probe/gradient_seconds", s.cost.gradient_seconds);
     put("probe/communication_seconds", s.cost.communication_seconds);
+    for (name, seconds) in s.cost.parts.named() {
+        put(&format!("probe_seconds/{name}"), seconds);
+    }
     put("probe/gradients", s.cost.gradients as f64);
     put("probe/calibration_gradients", s.cost.calibration_gradients as f64);
     put("probe/all_reduces", s.cost.all_reduces as f64);
@@ -475,7 +478,7 @@ fn tensorboard_draws_the_layout_and_shows_the_configuration() {
         ])
     );
     let charts: usize = layout.iter().map(|category| category["charts"].as_array().unwrap().len()).sum();
-    assert_eq!(charts, 17);
+    assert_eq!(charts, 18);
     // Asked for each tag of the layout, the plugin finds it and, where a chart draws what matches, no other.
     let drawn = read["run"]["drawn"].as_object().unwrap();
     assert!(drawn.len() > 40, "{}", drawn.len());

@@ -2,6 +2,7 @@
 
 use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
+use crate::plan::PlanArguments;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
 use hessian_probe::config::{BasisKind, Difference, Reorthogonalize, StepSize};
@@ -23,6 +24,8 @@ pub enum Command {
     /// Find out in which regime of step and precision the Hessian of a saved model can be measured: errors of products
     /// over steps against a reference, the automatic choices, and what becomes of Lanczos runs
     Calibrate(CalibrateArguments),
+    /// Say what a probe takes in time and memory, before anything is loaded or run
+    Plan(PlanArguments),
     /// Show a report, or the last snapshot of a log
     Show(ShowArguments),
 }
@@ -202,7 +205,7 @@ pub enum Precision {
 }
 
 /// A number is a window.
-fn reorthogonalize(text: &str) -> Result<Reorthogonalize, String> {
+pub fn reorthogonalize(text: &str) -> Result<Reorthogonalize, String> {
     if text.parse::<f64>().is_ok() { parse(&format!("window={text}")) } else { parse(text) }
 }
 
@@ -226,7 +229,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(needed.iter().chain(flags))?;
         match arguments.command {
             Command::Spectrum(arguments) => Ok(arguments),
-            Command::Calibrate(_) | Command::Show(_) => unreachable!("it says spectrum"),
+            Command::Calibrate(_) | Command::Plan(_) | Command::Show(_) => unreachable!("it says spectrum"),
         }
     }
 

@@ -16,6 +16,7 @@ mod failure;
 mod launch;
 mod malloc;
 mod options;
+mod plan;
 mod report;
 mod show;
 mod signals;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Spectrum(arguments) => spectrum::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
     }
 }

@@ -45,11 +45,12 @@ impl Basis {
         steps: usize,
         config: BasisConfig,
     ) -> Result<Self, TchError> {
-        let capacity = reorthogonalize.basis_vectors(steps);
         let (kind, device) = (layout.kind(), layout.device());
+        let width = kind.elt_size_in_bytes() as u64;
+        let Room { capacity, apart, .. } =
+            Room::new(reorthogonalize, steps, config, width, device != Device::Cpu);
         let stored = stored_kind(kind, config);
         let place = if config.device == Some(BasisDevice::Cpu) { Device::Cpu } else { device };
-        let apart = reorthogonalize != Reorthogonalize::None && (stored, place) != (kind, device);
         let rows =
             |count: usize, kind, device| Tensor::f_empty([count as i64, layout.local_len()], (kind, device));
         Ok(Self {
@@ -306,8 +307,42 @@ impl Basis {
     }
 }
 
+/// How many vectors a basis has room for, and of how many bytes an entry: what it allocates, and what the
+/// [law](crate::cost::Memory) counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) capacity: usize,
+    /// Bytes of a stored entry.
+    pub(crate) width: u64,
+    /// Whether the last two vectors are kept as they are besides, since what is stored is of another type or elsewhere.
+    pub(crate) apart: bool,
+}
+
+impl Room {
+    /// For vectors of `width` bytes an entry, `accelerated` where they are not in the CPU's memory.
+    pub(crate) fn new(
+        reorthogonalize: Reorthogonalize,
+        steps: usize,
+        config: BasisConfig,
+        width: u64,
+        accelerated: bool,
+    ) -> Self {
+        let stored = match config.dtype {
+            Some(BasisKind::Bf16) => 2,
+            Some(BasisKind::F32) => 4,
+            Some(BasisKind::F64) => 8,
+            None => width,
+        };
+        let moved = accelerated && config.device == Some(BasisDevice::Cpu);
+        // Without reorthogonalisation only the recurrence's own vectors are there.
+        let apart = reorthogonalize != Reorthogonalize::None && (stored != width || moved);
+        let capacity = reorthogonalize.basis_vectors(steps);
+        Self { capacity, width: if apart { stored } else { width }, apart }
+    }
+}
+
 /// The type in which vectors of type `kind` are stored.
-pub(crate) fn stored_kind(kind: Kind, config: BasisConfig) -> Kind {
+fn stored_kind(kind: Kind, config: BasisConfig) -> Kind {
     match config.dtype {
         Some(BasisKind::Bf16) => Kind::BFloat16,
         Some(BasisKind::F32) => Kind::Float,

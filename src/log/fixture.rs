@@ -2,6 +2,7 @@
 
 use super::record::{Record, Session, Skipped};
 use crate::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use crate::cost::Parts;
 use crate::directions::{Along, AlongUpdate, Directions};
 use crate::optimizer::{PreconditionedSpectrum, Stability};
 use crate::sharpness::CriticalSharpness;
@@ -116,6 +117,13 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             basis_bytes: 8_000_000,
             vector_bytes: 16_000_000,
             peak_memory_bytes: Some(1_500_000_000),
+            parts: Parts {
+                gradients: 1.25,
+                all_reduces: 0.125,
+                products: 0.0625,
+                other: 0.0625,
+                ..Parts::default()
+            },
         },
     }
 }

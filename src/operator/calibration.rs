@@ -10,6 +10,7 @@
 //!   differences. It cannot be larger than that of the whole.
 
 use crate::config::{Difference, Distribution};
+use crate::cost::clock::Region;
 use crate::error::{Error, Result};
 use crate::krylov::Operator;
 use crate::operator::ecnoise::{self, Estimate};
@@ -79,6 +80,7 @@ pub(crate) struct Learned {
 impl FiniteDifference<'_, '_> {
     /// Loss, gradient and norms at θ₀; the noise, where it is due.
     pub(super) fn look(&mut self, start: Start<'_>, w: &mut Tensor) -> Result<()> {
+        let before = self.moment();
         let gradient = self.gradient(AT_THETA);
         if let Some(tensors) = gradient {
             let copied = self.origin.gather_from(self.layout, &tensors);
@@ -90,6 +92,8 @@ impl FiniteDifference<'_, '_> {
         self.gradient_norm = norms[1].sqrt();
         self.finite(self.gradient_norm, "the gradient", AT_THETA)?;
         self.range = StepRange::new(self.parameter_norm, self.guard.roundoff());
+        let kept = self.moment();
+        self.saving_time += before.own_until(kept);
         if self.config.difference == Difference::Exact {
             return Ok(());
         }
@@ -103,6 +107,7 @@ impl FiniteDifference<'_, '_> {
             // Two gradients at one θ differ by √2 times the noise that is not rounding of their parameters.
             self.calibration.noise = Some(noise.max(difference / std::f64::consts::SQRT_2));
             self.calibration.age = 0;
+            self.calibrating = Region::between(kept, self.moment());
         }
         self.calibration.age += 1;
         self.noise = self.calibration.noise.unwrap_or(least).max(least);

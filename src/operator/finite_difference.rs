@@ -1,6 +1,7 @@
 //! Hessian-vector products from differences of the host's gradient.
 
 use crate::config::HvpConfig;
+use crate::cost::clock::{Moment, Region};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
@@ -14,6 +15,7 @@ use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::vector::ShardedVector;
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 use tch::{TchError, Tensor};
 
 pub(super) const PRODUCT: &str = "a Hessian-vector product";
@@ -77,6 +79,12 @@ pub struct FiniteDifference<'a, 'h> {
     pub redone: u64,
     /// Gradients that went into measuring the noise.
     pub calibration_gradients: u64,
+    /// Vector work of products.
+    product_time: Duration,
+    /// Saving θ₀ and g(θ₀).
+    pub(super) saving_time: Duration,
+    /// Measuring the noise.
+    pub(super) calibrating: Region,
 }
 
 impl<'a, 'h> FiniteDifference<'a, 'h> {
@@ -96,6 +104,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
     ) -> Result<Self> {
         let mut ranks = Ranks::new(host);
         let mut guard = Guard::new(host, config.precision);
+        let started = Instant::now();
         let saved = guard.save().and_then(|()| {
             ShardedVector::zeros(layout).map_err(|source| Error::Torch {
                 rank: guard.rank(),
@@ -103,6 +112,7 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
                 source,
             })
         });
+        let saving_time = started.elapsed();
         let origin = ranks.agree(guard.host(), AT_THETA, saved)?;
         let mut operator = Self {
             guard,
@@ -123,6 +133,9 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
             products: Vec::new(),
             redone: 0,
             calibration_gradients: 0,
+            product_time: Duration::ZERO,
+            saving_time,
+            calibrating: Region::default(),
         };
         operator.look(start, w)?;
         Ok(operator)
@@ -200,78 +213,8 @@ impl<'a, 'h> FiniteDifference<'a, 'h> {
         Ok(Product { scale: 1.0, alpha, norm, error: error * norm })
     }
 
-    pub(crate) fn world_size(&self) -> usize {
-        self.ranks.world_size()
-    }
-
-    pub(crate) fn calibration(&self) -> &Calibration {
-        self.calibration
-    }
-
-    /// From now on, so many products at most are computed again.
-    pub(crate) fn limit_redone(&mut self, limit: Option<u64>) {
-        self.may_redo = limit;
-    }
-
-    /// g(θ₀), as an alias.
-    pub(crate) fn gradient_at_origin(&self) -> Tensor {
-        self.origin.tensor().shallow_clone()
-    }
-
-    /// From here on runs are those of another kind, which meet another curvature and have a memory of their own in
-    /// the calibration; or the other way round.
-    pub(crate) fn swap_memory(&mut self, of: fn(&mut Calibration) -> &mut Vec<(f64, f64)>) {
-        let mut memory = std::mem::take(of(self.calibration));
-        self.exchange_curvature(&mut memory);
-        *of(self.calibration) = memory;
-    }
-
-    /// Gradients computed so far.
-    pub(crate) fn gradients(&self) -> u64 {
-        self.guard.gradients
-    }
-
-    /// The run's first `steps` products were those of another process, whose calibration this one has.
-    pub(crate) fn go_on_from(&mut self, steps: usize) {
-        let last = steps.checked_sub(1).and_then(|index| self.calibration.curvature.get(index));
-        self.last = last.map(|&(norm, parity)| Curvature { norm, parity });
-    }
-
-    /// Restores θ₀ and everything else; returns what the products cost: gradients, seconds in them,
-    /// and the reductions of this operator.
-    pub(crate) fn finish(mut self) -> Result<Spent> {
-        let spent = Spent {
-            gradients: self.guard.gradients,
-            gradient_seconds: self.guard.gradient_time.as_secs_f64(),
-            all_reduces: self.ranks.all_reduces,
-            reduced_values: self.ranks.values,
-            communication_seconds: self.ranks.seconds.as_secs_f64(),
-            vector_bytes: self.guard.bytes() + 2 * self.layout.vector_bytes(),
-            noise: self.noise,
-        };
-        self.pending = None;
-        self.guard.restore()?;
-        Ok(spent)
-    }
-}
-
-/// What the products of a snapshot cost on this rank.
-pub(crate) struct Spent {
-    pub(crate) gradients: u64,
-    pub(crate) gradient_seconds: f64,
-    pub(crate) all_reduces: u64,
-    pub(crate) reduced_values: u64,
-    pub(crate) communication_seconds: f64,
-    pub(crate) vector_bytes: u64,
-    pub(crate) noise: f64,
-}
-
-impl Operator for FiniteDifference<'_, '_> {
-    fn layout(&self) -> &Layout {
-        self.layout
-    }
-
-    fn apply(
+    /// One product: which formula and step, and whether again.
+    fn product(
         &mut self,
         index: usize,
         q: &Tensor,
@@ -311,6 +254,115 @@ impl Operator for FiniteDifference<'_, '_> {
         self.remember(index, curvature);
         self.products.push(record);
         Ok(measured.product(&record))
+    }
+
+    pub(crate) fn world_size(&self) -> usize {
+        self.ranks.world_size()
+    }
+
+    pub(crate) fn calibration(&self) -> &Calibration {
+        self.calibration
+    }
+
+    /// From now on, so many products at most are computed again.
+    pub(crate) fn limit_redone(&mut self, limit: Option<u64>) {
+        self.may_redo = limit;
+    }
+
+    /// g(θ₀), as an alias.
+    pub(crate) fn gradient_at_origin(&self) -> Tensor {
+        self.origin.tensor().shallow_clone()
+    }
+
+    /// From here on runs are those of another kind, which meet another curvature and have a memory of their own in
+    /// the calibration; or the other way round.
+    pub(crate) fn swap_memory(&mut self, of: fn(&mut Calibration) -> &mut Vec<(f64, f64)>) {
+        let mut memory = std::mem::take(of(self.calibration));
+        self.exchange_curvature(&mut memory);
+        *of(self.calibration) = memory;
+    }
+
+    /// Now, and what this operator has spent so far.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            at: Instant::now(),
+            gradients: self.guard.gradient_time,
+            all_reduces: self.ranks.seconds,
+            products: self.product_time,
+        }
+    }
+
+    /// Adds the time since `from` that this operator's own parts do not have. Returns the present moment.
+    pub(crate) fn lap(&self, from: Moment, spent: &mut Duration) -> Moment {
+        let now = self.moment();
+        *spent += from.own_until(now);
+        now
+    }
+
+    /// Gradients computed so far.
+    pub(crate) fn gradients(&self) -> u64 {
+        self.guard.gradients
+    }
+
+    /// The run's first `steps` products were those of another process, whose calibration this one has.
+    pub(crate) fn go_on_from(&mut self, steps: usize) {
+        let last = steps.checked_sub(1).and_then(|index| self.calibration.curvature.get(index));
+        self.last = last.map(|&(norm, parity)| Curvature { norm, parity });
+    }
+
+    /// Restores θ₀ and everything else; returns what the products cost: gradients, seconds in them,
+    /// and the reductions of this operator.
+    pub(crate) fn finish(mut self) -> Result<Spent> {
+        let mut spent = Spent {
+            gradients: self.guard.gradients,
+            gradient_seconds: self.guard.gradient_time.as_secs_f64(),
+            all_reduces: self.ranks.all_reduces,
+            reduced_values: self.ranks.values,
+            communication_seconds: self.ranks.seconds.as_secs_f64(),
+            vector_bytes: self.guard.bytes() + 2 * self.layout.vector_bytes(),
+            noise: self.noise,
+            products: self.product_time,
+            saving: self.saving_time,
+            calibrating: self.calibrating,
+        };
+        self.pending = None;
+        let started = Instant::now();
+        self.guard.restore()?;
+        spent.saving += started.elapsed();
+        Ok(spent)
+    }
+}
+
+/// What the products of a snapshot cost on this rank.
+pub(crate) struct Spent {
+    pub(crate) gradients: u64,
+    pub(crate) gradient_seconds: f64,
+    pub(crate) all_reduces: u64,
+    pub(crate) reduced_values: u64,
+    pub(crate) communication_seconds: f64,
+    pub(crate) vector_bytes: u64,
+    pub(crate) noise: f64,
+    pub(crate) products: Duration,
+    pub(crate) saving: Duration,
+    pub(crate) calibrating: Region,
+}
+
+impl Operator for FiniteDifference<'_, '_> {
+    fn layout(&self) -> &Layout {
+        self.layout
+    }
+
+    fn apply(
+        &mut self,
+        index: usize,
+        q: &Tensor,
+        expected_norm: Option<f64>,
+        target: &mut Tensor,
+    ) -> Result<Product> {
+        let before = self.moment();
+        let product = self.product(index, q, expected_norm, target);
+        self.product_time += before.own_until(self.moment());
+        product
     }
 
     fn sum(

@@ -9,15 +9,37 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
 
-/// The bytes of the copies that a loan in `precision` takes on this rank: θ₀ and live gradients, and, in full
-/// precision of narrower parameters, what the host then holds in f32 beside them: parameters and their gradient.
-pub(crate) fn loan_bytes(host: &dyn Host, precision: Precision) -> u64 {
+/// The bytes of the copies that a loan takes on this rank.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoanParts {
+    /// θ₀.
+    pub(crate) parameters: u64,
+    /// What the host holds in f32 in full precision of narrower parameters: these, and their gradient.
+    pub(crate) host_copies: u64,
+    pub(crate) live_gradients: u64,
+}
+
+/// Those of a loan in `precision`.
+pub(crate) fn loan_parts(host: &dyn Host, precision: Precision) -> LoanParts {
     let single = Kind::Float.elt_size_in_bytes() as u64;
-    let parameters = host.shards().into_iter().map(|shard| {
+    let mut parts = LoanParts::default();
+    for shard in host.shards() {
         let (own, entries) = (size(&shard.tensor), shard.tensor.numel() as u64);
-        if precision == Precision::Full && own < single * entries { 3 * single * entries } else { own }
-    });
-    parameters.chain(host.live_gradients().iter().map(size)).sum()
+        if precision == Precision::Full && own < single * entries {
+            parts.parameters += single * entries;
+            parts.host_copies += 2 * single * entries;
+        } else {
+            parts.parameters += own;
+        }
+    }
+    parts.live_gradients = host.live_gradients().iter().map(size).sum();
+    parts
+}
+
+/// All of them together.
+pub(crate) fn loan_bytes(host: &dyn Host, precision: Precision) -> u64 {
+    let LoanParts { parameters, host_copies, live_gradients } = loan_parts(host, precision);
+    parameters + host_copies + live_gradients
 }
 
 fn size(tensor: &Tensor) -> u64 {

@@ -29,6 +29,6 @@ pub use calibration::Calibration;
 pub(crate) use calibration::Learned;
 pub(crate) use difference::{From, displace};
 pub use finite_difference::{FiniteDifference, Start};
-pub(crate) use guard::{Guard, loan_bytes};
+pub(crate) use guard::{Guard, loan_bytes, loan_parts};
 pub use preconditioned::Preconditioned;
 pub use scheme::Scheme;

@@ -6,8 +6,9 @@ use tch::{Kind, TchError, Tensor};
 /// Entries that a core works on at a time: temporaries of this size stay in its cache, and are small
 /// beside any vector worth sharding. It is also the size from which libtorch divides an elementwise
 /// operation among threads.
-const CHUNK_CORE: i64 = 1 << 15;
-const CHUNK_DEVICE: i64 = 1 << 24;
+pub const CHUNK_CORE: u64 = 1 << 15;
+/// The same on an accelerator, where each operation has a fixed cost.
+pub const CHUNK_DEVICE: u64 = 1 << 24;
 
 /// One rank's entries of a vector over all parameters, as one flat tensor in the order of a [`Layout`].
 #[derive(Debug)]
@@ -117,10 +118,16 @@ pub(crate) fn counted_ranges(layout: &Layout) -> impl Iterator<Item = (i64, i64)
 /// Entries worked on at a time.
 pub(crate) fn chunk_size(layout: &Layout) -> i64 {
     if layout.device().is_cuda() {
-        CHUNK_DEVICE
+        CHUNK_DEVICE as i64
     } else {
-        CHUNK_CORE * i64::from(tch::get_num_threads().max(1))
+        CHUNK_CORE as i64 * i64::from(tch::get_num_threads().max(1))
     }
+}
+
+/// How many [`chunks`] there are.
+pub(crate) fn pieces(layout: &Layout) -> u64 {
+    let size = chunk_size(layout) as u64;
+    layout.segments().iter().map(|segment| (segment.len as u64).div_ceil(size)).sum()
 }
 
 /// A number as a tensor: operators that take a `Scalar` cannot report errors in this version of tch.

@@ -14,7 +14,6 @@ use crate::krylov::deflated::{Deflated, coefficients};
 use crate::krylov::lanczos::agree;
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState, Operator};
-use crate::sharded::layout::Layout;
 use crate::spectrum::{DeflatedValue, ProbeRecord};
 use tch::{TchError, Tensor};
 
@@ -138,9 +137,4 @@ impl Deflation {
 fn copy(w: &mut Tensor, source: &Tensor) -> Result<(), TchError> {
     let _no_grad = tch::no_grad_guard();
     w.f_copy_(source)
-}
-
-/// Bytes of the outliers' vectors on this rank, at most.
-pub(super) fn bytes(layout: &Layout, slq: &SlqConfig) -> u64 {
-    slq.deflate.min(slq.steps.saturating_sub(1)) as u64 * layout.vector_bytes()
 }

@@ -7,18 +7,18 @@ mod resume;
 mod start;
 
 use crate::blocks::{self, Partition};
-use crate::config::{BasisConfig, ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
+use crate::config::{ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
+use crate::cost::{Facts, Memory};
 use crate::directions;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
-use crate::krylov::basis::stored_kind;
 use crate::krylov::lanczos::{Operator, agree, orthogonality_defect};
 use crate::krylov::ritz::RitzVectors;
 use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
 use crate::memory;
 use crate::operator::finite_difference::FiniteDifference;
-use crate::operator::{Calibration, Learned, Start, loan_bytes};
+use crate::operator::{Calibration, Learned, Start};
 use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
@@ -28,8 +28,8 @@ use crate::spectrum::{
 };
 use deflation::Deflation;
 pub(crate) use preconditioned::Lent;
-use report::cost;
 pub(crate) use report::report;
+use report::{SpentOn, cost, timed};
 use resume::{Restored, Resume};
 use start::{Storage, begin, draw, torch};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -63,7 +63,9 @@ pub(crate) fn snapshot(
     let slq = &config.slq;
     let lent = Lent::of(host, slq.operator, &mut ranks, step)?;
     let update = directions::Lent::of(host, config.directions.update, &mut ranks)?;
-    let storage = Storage::new(layout, slq).map_err(|source| torch(&ranks, source));
+    let mut spent_on = SpentOn::default();
+    let storage = timed(&mut spent_on.saving, || Storage::new(layout, slq));
+    let storage = storage.map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
     let mut resume = Resume::new(host, layout, config, &lent, step, &mut ranks, &mut basis)?;
     if let Some(saved) = resume.as_ref().and_then(Resume::saved) {
@@ -71,7 +73,8 @@ pub(crate) fn snapshot(
         *calibration =
             Calibration { age: saved.calibration.age.saturating_sub(1), ..saved.calibration.clone() };
     } else {
-        let drawn = draw(layout, slq, 0, &mut basis).map_err(|source| torch(&ranks, source));
+        let drawn = timed(&mut spent_on.drawing, || draw(layout, slq, 0, &mut basis));
+        let drawn = drawn.map_err(|source| torch(&ranks, source));
         ranks.agree(host, STARTING, drawn)?;
     }
     // Along the first vector; any will do where the noise is known.
@@ -87,12 +90,14 @@ pub(crate) fn snapshot(
     let Restored { done: mut probes, mut begun, preconditioned: earlier } = restored.unwrap_or_default();
     let mut deflation = None;
     let mut best = f64::NEG_INFINITY;
+    let mut mark = operator.moment();
     if slq.deflate > 0 {
         begin(&mut operator, slq, 0, &mut basis)?;
         let run = lanczos.run(&mut operator, &mut basis, w)?;
         let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
         deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
         operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
+        mark = operator.lap(mark, &mut spent_on.lanczos);
     }
     let planned = if slq.operator.includes_hessian() { slq.probes } else { 0 };
     let runs = planned + lent.runs(slq);
@@ -101,6 +106,7 @@ pub(crate) fn snapshot(
             Some(state) => state,
             None => {
                 begin(&mut operator, slq, index, &mut basis)?;
+                mark = operator.lap(mark, &mut spent_on.drawing);
                 if let Some(deflation) = &mut deflation {
                     deflation.project(&mut operator, &mut basis, w)?;
                 }
@@ -112,13 +118,17 @@ pub(crate) fn snapshot(
             Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
             None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
         } {
+            operator.lap(mark, &mut spent_on.lanczos);
             observer.stepped(run, &lanczos, &state, false, operator.gradients());
             if let Some(resume) = &mut resume {
                 resume.save(&mut operator, &basis, &probes, (&state, None))?;
             }
+            mark = operator.moment();
         }
+        mark = operator.lap(mark, &mut spent_on.lanczos);
         observer.stepped(run, &lanczos, &state, true, operator.gradients());
         let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
+        operator.lap(mark, &mut spent_on.checks);
         ::log::debug!(
             "step {step}: probe vector {} of {}: {} Lanczos steps, Ritz values from {:.4e} to {:.4e}, {} gradients so far",
             index + 1,
@@ -141,6 +151,7 @@ pub(crate) fn snapshot(
         if let Some(resume) = &mut resume {
             resume.next_run();
         }
+        mark = operator.moment();
     }
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
@@ -155,6 +166,7 @@ pub(crate) fn snapshot(
         resume.complete(&probes, &products, redone);
     }
     let earlier = earlier.zip(begun);
+    mark = operator.moment();
     let preconditioned = lent.measure(
         &mut operator,
         slq,
@@ -163,6 +175,7 @@ pub(crate) fn snapshot(
         observer,
         (kept, resume.as_mut(), earlier),
     )?;
+    operator.lap(mark, &mut spent_on.lanczos);
     let directions = match config.directions.is_on() {
         true => {
             basis.clear();
@@ -179,7 +192,9 @@ pub(crate) fn snapshot(
         // Its memory, of which `direction` and `next` are parts, is that of the blocks now.
         drop((basis, direction, next, deflation));
         basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
+        mark = operator.moment();
         block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w, observer)?);
+        operator.lap(mark, &mut spent_on.blocks);
     }
     let gradients_before = resume.map_or(0, Resume::finish);
     let mut spent = operator.finish()?;
@@ -200,8 +215,14 @@ pub(crate) fn snapshot(
     })?;
     let hvp = report(&products, redone, spent.noise, calibration);
     let seconds = started.elapsed().as_secs_f64();
-    let cost =
-        Cost { calibration_gradients, basis_bytes, peak_memory_bytes, ..cost(&spent, &ranks, seconds) };
+    let parts = spent_on.parts(&spent, &ranks, seconds);
+    let cost = Cost {
+        calibration_gradients,
+        basis_bytes,
+        peak_memory_bytes,
+        parts,
+        ..cost(&spent, &ranks, seconds)
+    };
     let noise = spent.noise;
     let stability = lent.stability(statistics.lambda_max);
     let preconditioned = preconditioned.and_then(|found| {
@@ -275,26 +296,17 @@ fn keep_top(
     Ok(())
 }
 
-/// The bytes that a probe takes on this rank: θ₀, live gradients, g(θ₀), one vector of work (one more for the
-/// preconditioned operator, and one for an update that is lent) and the basis, or in
-/// its place what the blocks of `partition` take.
+/// The bytes that a probe takes on this rank, by the [law](crate::cost::Memory); in place of the basis what the blocks of
+/// `partition` take, where that is more.
 pub(crate) fn bytes(
     host: &dyn Host,
     layout: &Layout,
     config: &ProbeConfig,
     partition: Option<&Partition>,
 ) -> u64 {
-    let slq = &config.slq;
-    let entries = layout.local_len() as u64;
-    let stored = stored_kind(layout.kind(), slq.basis).elt_size_in_bytes() as u64;
-    // Vectors of another type, or elsewhere, come with the last two as they are.
-    let recent = if slq.basis == BasisConfig::default() { 0 } else { 2 };
-    let basis = slq.reorthogonalize.basis_vectors(slq.steps) as u64 * stored * entries;
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
-    let more = u64::from(!slq.operator.is_hessian()) + u64::from(config.directions.update);
-    loan_bytes(host, config.hvp.precision)
-        + (2 + recent + more) * layout.vector_bytes()
-        + (basis + deflation::bytes(layout, slq)).max(blocks)
+    // What overflows is more than any budget.
+    Memory::new(&Facts::of(host, layout, config), config, blocks).map_or(u64::MAX, |memory| memory.total())
 }
 
 /// What a run found. T was computed from reduced sums: every rank fails alike, if at all.

@@ -1,9 +1,11 @@
 //! How the products went, and what they cost.
 
+use crate::cost::Parts;
 use crate::operator::finite_difference::{ProductRecord, Spent};
 use crate::operator::{Calibration, Scheme};
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Cost, HvpReport};
+use std::time::{Duration, Instant};
 
 pub(crate) fn report(
     products: &[ProductRecord],
@@ -54,5 +56,45 @@ pub(super) fn cost(spent: &Spent, ranks: &Ranks, seconds: f64) -> Cost {
         basis_bytes: 0,
         vector_bytes: spent.vector_bytes,
         peak_memory_bytes: None,
+        parts: Parts::default(),
     }
+}
+
+/// The time of what a probe does itself.
+#[derive(Debug, Default)]
+pub(super) struct SpentOn {
+    pub(super) saving: Duration,
+    pub(super) drawing: Duration,
+    pub(super) lanczos: Duration,
+    pub(super) checks: Duration,
+    pub(super) blocks: Duration,
+}
+
+impl SpentOn {
+    /// With what the operator spent; `ranks` are those that reduced outside of it.
+    pub(super) fn parts(&self, spent: &Spent, ranks: &Ranks, seconds: f64) -> Parts {
+        let calibrating = spent.calibrating;
+        let communication = spent.communication_seconds + ranks.seconds.as_secs_f64();
+        let parts = Parts {
+            gradients: spent.gradient_seconds - calibrating.gradients.as_secs_f64(),
+            calibration: calibrating.whole.as_secs_f64(),
+            all_reduces: communication - calibrating.all_reduces.as_secs_f64(),
+            saving: (self.saving + spent.saving).as_secs_f64(),
+            drawing: self.drawing.as_secs_f64(),
+            products: spent.products.as_secs_f64(),
+            lanczos: self.lanczos.as_secs_f64(),
+            checks: self.checks.as_secs_f64(),
+            blocks: self.blocks.as_secs_f64(),
+            other: 0.0,
+        };
+        Parts { other: (seconds - parts.total()).max(0.0), ..parts }
+    }
+}
+
+/// Adds the time of `work`.
+pub(super) fn timed<T>(spent: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    *spent += started.elapsed();
+    done
 }

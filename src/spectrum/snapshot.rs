@@ -2,6 +2,7 @@
 
 use crate::blocks::BlockDiagonal;
 use crate::config::SpectrumOf;
+use crate::cost::Parts;
 use crate::directions::Directions;
 use crate::optimizer::{PreconditionedSpectrum, Stability};
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,9 @@ pub struct Cost {
     /// training). `None` where the system of a rank does not tell.
     #[serde(default)]
     pub peak_memory_bytes: Option<u64>,
+    /// Where `seconds` went; all 0 in records of before this was measured.
+    #[serde(default)]
+    pub parts: Parts,
 }
 
 /// Everything that one probe found, with units and errors. One JSON line.

@@ -9,6 +9,7 @@ mod models;
 
 mod block_costs;
 mod blocks;
+mod costs;
 mod deflation;
 mod degenerate;
 mod density;

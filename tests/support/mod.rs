@@ -1,6 +1,7 @@
 //! What several tests need.
 
 use hessian_probe::blocks::{AlongGradient, BlockDiagonal, BlockRecord, Comparison};
+use hessian_probe::cost::Parts;
 use hessian_probe::directions::{Along, AlongUpdate, Directions};
 use hessian_probe::optimizer::{PreconditionedSpectrum, Stability};
 use hessian_probe::spectrum::{
@@ -83,6 +84,13 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             basis_bytes: 20 * 4 * parameters / 2,
             vector_bytes: 4 * 4 * parameters / 2,
             peak_memory_bytes: Some(3_000_000_000),
+            parts: Parts {
+                gradients: 3.0,
+                all_reduces: 0.0625,
+                lanczos: 0.125,
+                other: 0.0625,
+                ..Parts::default()
+            },
         },
         probes,
     }

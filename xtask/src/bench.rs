@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a probe costs. Figures go to `target/bench/`.
+//! `cargo xtask bench`: what a probe costs; with `--scaling`, how that grows. Figures go to `target/bench/`.
 
 use std::ffi::OsString;
 
@@ -9,10 +9,30 @@ use crate::workspace::Workspace;
 
 pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let environment = setup::prepare(workspace)?;
+    let (program, arguments) = program(arguments);
 
     heading("Build (some minutes the first time)");
-    run_command(environment.cargo(workspace).args(["bench", "--bench", "probe_cost", "--no-run"]))?;
+    run_command(environment.cargo(workspace).args(["bench", "--bench", program, "--no-run"]))?;
 
     heading("Benchmark");
-    run_command(environment.cargo(workspace).args(["bench", "--bench", "probe_cost", "--"]).args(arguments))
+    run_command(environment.cargo(workspace).args(["bench", "--bench", program, "--"]).args(arguments))
+}
+
+/// Which program measures, and the arguments that are left for it.
+fn program(arguments: &[OsString]) -> (&'static str, Vec<&OsString>) {
+    let scaling = arguments.iter().any(|argument| argument == "--scaling");
+    let rest = arguments.iter().filter(|argument| *argument != "--scaling").collect();
+    (if scaling { "scaling" } else { "probe_cost" }, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaling_is_a_program_of_its_own() {
+        let arguments = ["--scaling", "--sizes", "1M"].map(OsString::from);
+        assert_eq!(program(&arguments), ("scaling", vec![&arguments[1], &arguments[2]]));
+        assert_eq!(program(&arguments[1..]), ("probe_cost", vec![&arguments[1], &arguments[2]]));
+    }
 }

@@ -36,7 +36,8 @@ Commands:
                    (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, fuzz-fmt, clippy, fuzz-clippy,
                    test, doc, package, soak
-  bench [ARGS]     what a probe costs; ARGS go to the benchmark
+  bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--ranks 1,2]: how that
+                   grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen
   study NAME [ARGS]
                    what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal),
                    `regimes` (which numbers each precision allows) or `stability` (whether a learning rate

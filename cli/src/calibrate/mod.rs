@@ -12,7 +12,7 @@
 mod arguments;
 mod plot;
 mod point;
-mod precision;
+pub mod precision;
 mod record;
 mod study;
 mod table;

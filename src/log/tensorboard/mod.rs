@@ -58,6 +58,7 @@
 //! | `probe/tokens` | targets that the probe loss is a mean over | targets |
 //! | `probe/seconds` | wall time of the probe | s |
 //! | `probe/gradient_seconds`, `probe/communication_seconds` | of these, in gradients, in all_reduce | s |
+//! | `probe_seconds/X` | wall time by part, which add up to `probe/seconds`: the fields of [`Parts`](crate::cost::Parts) | s |
 //! | `probe/gradients`, `probe/calibration_gradients` | gradients computed; of these, to measure noise | gradients |
 //! | `probe/all_reduces`, `probe/reduced_values` | all_reduces of the probe itself; values in them | calls; f64 |
 //! | `probe/basis_bytes`, `probe/vector_bytes` | memory of the Lanczos basis; of other vectors, a rank | bytes |

@@ -188,6 +188,11 @@ pub(super) fn scalars(snapshot: &Snapshot) -> Vec<Scalar> {
             push(&mut all, tag, meaning.into(), value);
         }
     }
+    // Records of before they were measured have no parts.
+    let parts = snapshot.cost.parts;
+    for (name, seconds) in parts.named().into_iter().filter(|_| parts.total() > 0.0) {
+        push(&mut all, format!("probe_seconds/{name}"), format!("Of the wall time, in {name}; s."), seconds);
+    }
     stability_scalars(&mut all, snapshot);
     if let Some(blocks) = &snapshot.block_diagonal {
         block_scalars(&mut all, blocks);

@@ -17,8 +17,10 @@ mod forward;
 mod gradient;
 mod hvp;
 mod masks;
+mod passes;
 
 pub use batch::Batch;
+pub use passes::passes;
 
 use crate::error::Result;
 use crate::model::Llama;

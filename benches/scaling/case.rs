@@ -1,0 +1,170 @@
+//! What is measured in one process a rank: a model, and the probes that are taken of it.
+
+use crate::Result;
+use crate::host::Lent;
+use hessian_probe::config::{Difference, Reorthogonalize};
+use hessian_probe::{HessianProbe, ProbeConfig};
+use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_fsdp::{Attention, LlamaConfig};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What the line of a worker with its result starts with.
+pub const RESULT: &str = "scaling result: ";
+
+/// How long ranks wait for each other.
+const TIMEOUT: Duration = Duration::from_secs(1800);
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// Where the time goes.
+    Time { rounds: usize },
+    /// Peaks of resident memory, with and without a probe.
+    Memory,
+}
+
+/// A Llama with a vocabulary of bytes and tied embeddings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub name: String,
+    hidden: usize,
+    inner: usize,
+    layers: usize,
+    /// Sequences and tokens of a probe batch: short ones where a gradient takes long.
+    pub sequences: usize,
+    pub tokens: usize,
+    /// Lanczos steps of the longer probes; the largest models take few.
+    steps: usize,
+}
+
+/// Name, width, inner width, layers, sequences, tokens of each, steps.
+const SIZES: [(&str, usize, usize, usize, usize, usize, usize); 7] = [
+    ("0.2M", 64, 172, 4, 4, 64, 20),
+    ("1M", 128, 344, 5, 4, 64, 20),
+    ("4M", 256, 688, 5, 4, 32, 20),
+    ("10M", 320, 864, 8, 4, 32, 20),
+    ("40M", 512, 1376, 12, 4, 16, 12),
+    ("130M", 768, 2112, 18, 4, 16, 8),
+    ("0.5B", 1280, 3456, 26, 2, 16, 4),
+];
+
+/// The size at which only what fits this class of machine is measured: two ranks, four steps, no basis to speak of.
+pub const LARGEST: &str = "0.5B";
+
+impl Size {
+    /// All that are known.
+    pub fn names() -> Vec<&'static str> {
+        SIZES.iter().map(|size| size.0).collect()
+    }
+
+    pub fn named(name: &str) -> Result<Self> {
+        let found = SIZES.iter().find(|size| size.0 == name);
+        let &(name, hidden, inner, layers, sequences, tokens, steps) =
+            found.ok_or_else(|| format!("no size `{name}`; there are: {}", Self::names().join(", ")))?;
+        Ok(Self { name: name.into(), hidden, inner, layers, sequences, tokens, steps })
+    }
+
+    pub fn model(&self) -> LlamaConfig {
+        let heads = (self.hidden / 64).max(2);
+        LlamaConfig {
+            tie_word_embeddings: true,
+            attention: Attention::Sdpa,
+            ..LlamaConfig::new(256, self.hidden, self.inner, self.layers, heads)
+        }
+    }
+
+    /// The probes that are taken, and whether each is held out of the fit.
+    pub fn probes(&self) -> Vec<Probe> {
+        let (most, few) = (self.steps, self.steps.div_ceil(3).max(2));
+        let probe = |steps, vectors, reorthogonalize, difference, held_out| Probe {
+            steps,
+            vectors,
+            reorthogonalize,
+            difference,
+            held_out,
+        };
+        use Difference::{Central, Forward};
+        use Reorthogonalize::{Full, None, Window};
+        if self.name == LARGEST {
+            return vec![
+                probe(4, 1, None, Forward, false),
+                probe(2, 1, None, Central, false),
+                probe(4, 1, None, Central, true),
+            ];
+        }
+        vec![
+            probe(few, 1, Full, Central, false),
+            probe(few, 2, None, Forward, false),
+            probe(most, 1, None, Central, false),
+            probe(most, 1, Window(4), Forward, false),
+            probe(most, 1, Full, Forward, false),
+            probe(most, 1, Full, Central, true),
+            probe(most * 3 / 5, 2, Full, Forward, true),
+            probe(most * 3 / 5, 1, None, Central, true),
+        ]
+    }
+}
+
+/// One way to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// m.
+    pub steps: usize,
+    /// r.
+    pub vectors: usize,
+    pub reorthogonalize: Reorthogonalize,
+    pub difference: Difference,
+    pub held_out: bool,
+}
+
+impl Probe {
+    pub fn config(&self) -> ProbeConfig {
+        let mut config = ProbeConfig::default();
+        (config.slq.steps, config.slq.probes) = (self.steps, self.vectors);
+        config.slq.reorthogonalize = self.reorthogonalize;
+        config.hvp.difference = self.difference;
+        // The second probe of two finds the noise measured.
+        config.hvp.recalibrate_every = 2;
+        (config.log.tensorboard, config.log.jsonl) = (false, false);
+        config
+    }
+
+    pub fn new_probe(&self) -> Result<HessianProbe> {
+        Ok(HessianProbe::new(self.config())?)
+    }
+
+    pub fn name(&self) -> String {
+        let kept = match self.reorthogonalize {
+            Reorthogonalize::Full => "full".into(),
+            Reorthogonalize::Partial => "partial".into(),
+            Reorthogonalize::Window(window) => format!("window {window}"),
+            Reorthogonalize::None => "none".into(),
+        };
+        let formula = format!("{:?}", self.difference).to_lowercase();
+        format!("m={} r={} {kept} {formula}", self.steps, self.vectors)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    pub task: Task,
+    pub size: Size,
+    pub world_size: usize,
+    /// Of each rank.
+    pub threads: usize,
+}
+
+impl Case {
+    /// The model on this rank, with a probe batch.
+    pub fn host(&self) -> Result<Lent> {
+        let group =
+            if self.world_size == 1 { ProcessGroup::single() } else { ProcessGroup::from_env(TIMEOUT)? };
+        tch::set_num_threads(i32::try_from(self.threads)?);
+        Lent::new(&self.size, group)
+    }
+
+    /// Where a figure comes from.
+    pub fn place(&self) -> String {
+        format!("{} on {}", self.size.name, self.world_size)
+    }
+}

@@ -1,0 +1,116 @@
+//! Where the time of probes goes.
+
+use crate::Result;
+use crate::case::{Case, Probe};
+use hessian_probe::cost::{Block, Course, Facts, Parts, Traffic};
+use hessian_probe::sharded::Layout;
+use hessian_probe::spectrum::Cost;
+use hessian_probe::{Host, Snapshot};
+use hessian_probe_fsdp::engine::passes;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// Gradients timed alone before each probe.
+const ALONE: usize = 3;
+
+/// What one process measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Times {
+    pub parameters: u64,
+    /// Those of which this rank holds values.
+    pub entries: u64,
+    pub tokens: u64,
+    /// Bytes that a gradient gathers, and reduces.
+    pub gathered: u64,
+    pub reduced: u64,
+    pub blocks: usize,
+    pub probes: Vec<Measured>,
+}
+
+/// A way to probe, with what each round took.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measured {
+    pub probe: Probe,
+    pub rounds: Vec<Round>,
+}
+
+/// A probe that measures the noise, the next one, which does not, and gradients alone before each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Round {
+    pub gradient_seconds: f64,
+    pub calibrating: Told,
+    pub plain: Told,
+}
+
+/// What a snapshot tells of its cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    pub seconds: f64,
+    pub parts: Parts,
+    pub gradients: u64,
+    pub calibration_gradients: u64,
+    /// Products, and those computed again; `None` where that cannot be told.
+    pub products: u64,
+    pub redone: u64,
+    pub distances: Option<u64>,
+}
+
+impl Told {
+    fn of(snapshot: &Snapshot, probe: &Probe) -> Self {
+        let Cost { seconds, parts, gradients, calibration_gradients, .. } = snapshot.cost;
+        let course = Course::of(snapshot, &probe.config());
+        Self {
+            seconds,
+            parts,
+            gradients,
+            calibration_gradients,
+            products: course.map_or(0, |course| course.products.count()),
+            redone: course.map_or(0, |course| course.redone.count()),
+            distances: course.and_then(|course| course.calibration),
+        }
+    }
+}
+
+pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
+    let mut host = case.host()?;
+    let probes = case.size.probes();
+    let facts = Facts::of(&host, &Layout::new(&host, None)?, &probes[0].config());
+    let blocks: Vec<Block> = passes(host.model().blocks());
+    let traffic = Traffic::of(&blocks, facts.ranks, 1, [4, 4])?;
+    // Buffers that are made on first use.
+    host.gradient()?;
+    let mut measured: Vec<Measured> =
+        probes.iter().map(|&probe| Measured { probe, rounds: Vec::new() }).collect();
+    for _ in 0..rounds {
+        for entry in &mut measured {
+            entry.rounds.push(round(&mut host, &entry.probe)?);
+        }
+    }
+    Ok(Times {
+        parameters: host.model().parameter_count(),
+        entries: facts.entries,
+        tokens: host.tokens(),
+        gathered: traffic.gathered,
+        reduced: traffic.reduced,
+        blocks: blocks.len(),
+        probes: measured,
+    })
+}
+
+fn round(host: &mut crate::host::Lent, probe: &Probe) -> Result<Round> {
+    let mut taken = probe.new_probe()?;
+    let mut alone = Vec::new();
+    let mut told = Vec::new();
+    for step in 0..2 {
+        host.barrier()?;
+        for _ in 0..ALONE {
+            let started = Instant::now();
+            host.gradient()?;
+            alone.push(started.elapsed().as_secs_f64());
+        }
+        told.push(Told::of(taken.probe(step, host)?, probe));
+    }
+    let plain = told.pop().ok_or("no probe")?;
+    let calibrating = told.pop().ok_or("no probe")?;
+    Ok(Round { gradient_seconds: crate::fit::median(&alone), calibrating, plain })
+}

@@ -1,0 +1,44 @@
+//! Several models, or numbers of ranks, side by side.
+
+use super::answer::{Answer, Answers};
+use super::number::{bytes, count, percent, seconds};
+use super::show::{name, steps};
+use crate::table::Table;
+
+/// One row for each.
+pub fn table(answers: &Answers) -> Table {
+    let mut table = Table::default();
+    let heads = [
+        "ranks",
+        "a gradient",
+        "a probe",
+        "of it gradients",
+        "memory",
+        "keeping",
+        "its memory",
+        "its probe",
+        "every",
+    ];
+    table.row("model", heads.map(str::to_owned));
+    for answer in &answers.answers {
+        table.row(&answer.model, row(answer));
+    }
+    table
+}
+
+fn row(answer: &Answer) -> [String; 9] {
+    let plan = &answer.plan;
+    let way = plan.recommended();
+    let none = || "–".to_owned();
+    [
+        count(answer.ranks),
+        seconds(answer.gradient_seconds),
+        seconds(plan.mean_seconds),
+        percent(plan.gradient_share()),
+        bytes(plan.memory.on_device() as f64),
+        way.map_or_else(|| "nothing fits".into(), |way| name(way.reorthogonalize, way.basis)),
+        way.map_or_else(none, |way| bytes(way.memory.on_device() as f64)),
+        way.map_or_else(none, |way| seconds(way.mean_seconds)),
+        plan.every.map_or_else(none, steps),
+    ]
+}
