@@ -10,13 +10,17 @@
 mod arguments;
 mod calibrate;
 mod choice;
+mod compare;
 mod data;
 mod display;
 mod failure;
+mod image;
 mod launch;
 mod malloc;
 mod options;
+mod render;
 mod report;
+mod run;
 mod show;
 mod signals;
 mod spectrum;
@@ -43,5 +47,7 @@ fn main() -> ExitCode {
         Command::Spectrum(arguments) => spectrum::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
     }
 }
