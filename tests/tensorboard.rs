@@ -243,6 +243,15 @@ fn value<'a>(values: &'a [Value], tag: &str) -> &'a Value {
     values.iter().find(|value| value["tag"] == tag).unwrap_or_else(|| panic!("no {tag}"))
 }
 
+/// It is what it says, and more than paper.
+fn assert_image(value: &Value) {
+    assert_eq!((&value["plugin"], value["data_class"].as_u64()), (&"images".into(), Some(3)));
+    let image = &value["value"];
+    assert_eq!(image["said"], image["size"]);
+    let wide = image["size"][0].as_u64().is_some_and(|width| width > 500);
+    assert!(wide && image["colors"].as_u64().is_some_and(|colors| colors >= 4), "{image}");
+}
+
 #[test]
 fn tensorboard_reads_every_record_and_every_value() {
     let dir = tempfile::tempdir().unwrap();
@@ -326,7 +335,13 @@ fn tensorboard_reads_every_record_and_every_value() {
                 assert_eq!(event["step"], snapshot.step);
                 assert_eq!(event["wall_time"], snapshot.unix_time);
                 assert_scalars(values, snapshot);
-                assert_eq!(values.len(), expected_scalars(snapshot).len() + 2, "and two histograms");
+                let images = 1 + usize::from(snapshot.step > 0);
+                let more = "two histograms, the density, and from the second probe on a heat map";
+                assert_eq!(values.len(), expected_scalars(snapshot).len() + 2 + images, "{more}");
+                assert_image(value(values, "spectrum/density_plot"));
+                if snapshot.step > 0 {
+                    assert_image(value(values, "spectrum/heat_map"));
+                }
             }
             Record::Tracked(tracked) => {
                 assert_eq!(
@@ -380,6 +395,19 @@ fn tensorboard_reads_every_record_and_every_value() {
         assert!(!value["description"].as_str().unwrap().is_empty(), "{value}");
         assert!(value["data_class"].as_u64().unwrap() > 0, "{value}");
     }
+}
+
+#[test]
+fn images_are_drawn_only_where_they_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { dir: dir.path().to_owned(), plots: false, ..LogConfig::default() };
+    let writer = LogWriter::open(&config).unwrap();
+    [session(0), snapshot(0), snapshot(10)].into_iter().for_each(|record| assert!(writer.log(record)));
+    drop(writer);
+    let read = read_events(dir.path());
+    let tags: Vec<&String> = read["run"]["tensors"].as_object().unwrap().keys().collect();
+    assert!(tags.iter().any(|tag| *tag == "spectrum/density"), "{tags:?}");
+    assert!(!tags.iter().any(|tag| tag.contains("plot") || tag.contains("heat_map")), "{tags:?}");
 }
 
 #[test]
@@ -567,6 +595,12 @@ fn a_resumed_run_shows_each_step_once_even_after_a_crash_amid_a_record() {
     assert_eq!(losses, expected, "steps from 20 on are the resumed run's");
     let steps = |tag| series(tag).iter().map(|point| point.0).collect::<Vec<_>>();
     assert_eq!(steps("spectrum/density"), [0, 10, 20, 30]);
+    assert_eq!(steps("spectrum/density_plot"), [0, 10, 20, 30]);
+    assert_eq!(
+        steps("spectrum/heat_map"),
+        [10, 20, 30],
+        "two steps make a map, those of sessions before included"
+    );
     assert_eq!(steps("probe/config"), [0, 20]);
     assert_eq!(steps("probe/skipped"), [0; 0], "the probe that failed at step 20 was done again");
 

@@ -3,6 +3,7 @@
 use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
 use crate::plan::PlanArguments;
+use crate::run::Place;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
 use hessian_probe::config::{BasisKind, Difference, Reorthogonalize, StepSize};
@@ -26,8 +27,13 @@ pub enum Command {
     Calibrate(CalibrateArguments),
     /// Say what a probe takes in time and memory, before anything is loaded or run
     Plan(PlanArguments),
-    /// Show a report, or the last snapshot of a log
+    /// Show a report, or a snapshot of a log, by default the last
     Show(ShowArguments),
+    /// Make a page of a log or a report: the density over steps, extreme eigenvalues, trace, blocks, cost and configuration,
+    /// in one HTML file that needs no network, and each figure as SVG and PNG
+    Render(RenderArguments),
+    /// Compare two snapshots: of two runs, two reports, or two steps of a run. Differences come with their significance
+    Compare(CompareArguments),
 }
 
 #[derive(Debug, Args)]
@@ -188,9 +194,47 @@ pub struct BlockArguments {
 
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// A report of `hessian-probe spectrum`, or a snapshots.jsonl
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// A report of `hessian-probe spectrum`, a snapshots.jsonl, or the directory of a log
+    #[arg(value_name = "RUN")]
+    pub path: PathBuf,
+
+    /// Which snapshot of a log [default: the last]
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct RenderArguments {
+    /// The directory of a log, a snapshots.jsonl, or a report of `hessian-probe spectrum`
+    #[arg(value_name = "RUN")]
+    pub path: PathBuf,
+
+    /// The directory for report.html, and for the figures in `figures` [default: `report` beside the log or the report]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// The step that the page shows first [default: the last]
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<u64>,
+
+    /// The page alone, without files for its figures
+    #[arg(long)]
+    pub no_figures: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// A log or a report as of `show`; RUN@STEP is the snapshot of that step [default: the last]
+    #[arg(value_name = "A", value_parser = Place::parse)]
+    pub a: Place,
+
+    /// What it is compared with
+    #[arg(value_name = "B", value_parser = Place::parse)]
+    pub b: Place,
+
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The type in which a model is evaluated.
@@ -229,7 +273,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(needed.iter().chain(flags))?;
         match arguments.command {
             Command::Spectrum(arguments) => Ok(arguments),
-            Command::Calibrate(_) | Command::Plan(_) | Command::Show(_) => unreachable!("it says spectrum"),
+            _ => unreachable!("it says spectrum"),
         }
     }
 

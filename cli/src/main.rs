@@ -10,14 +10,18 @@
 mod arguments;
 mod calibrate;
 mod choice;
+mod compare;
 mod data;
 mod display;
 mod failure;
+mod image;
 mod launch;
 mod malloc;
 mod options;
 mod plan;
+mod render;
 mod report;
+mod run;
 mod show;
 mod signals;
 mod spectrum;
@@ -45,5 +49,7 @@ fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
     }
 }

@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     scratch::clear(&DIRECTORY);
-    let mut sink = TensorBoardSink::create(&DIRECTORY, None).expect("an event file");
+    let mut sink = TensorBoardSink::create(&DIRECTORY, None).expect("an event file").with_plots();
     records.iter().for_each(|record| sink.write(record).expect("events"));
     sink.finish().expect("a file");
     let file = fs::read(sink.path()).expect("an event file");

@@ -115,6 +115,10 @@ fn check_value(value: &[u8]) {
             }
             (9, Field::Bytes(metadata)) => drop(fields(metadata)),
             (2, Field::Float(_)) => contents += 1,
+            (4, Field::Bytes(image)) => {
+                check_image(image);
+                contents += 1;
+            }
             (5, Field::Bytes(histogram)) => {
                 check_histogram(histogram);
                 contents += 1;
@@ -127,6 +131,17 @@ fn check_value(value: &[u8]) {
         }
     }
     assert_eq!((tags, contents), (1, 1));
+}
+
+fn check_image(image: &[u8]) {
+    for (number, field) in fields(image) {
+        match (number, field) {
+            (1 | 2, Field::Varint(size)) => assert!((1..10_000).contains(&size), "field {number} is {size}"),
+            (3, Field::Varint(colors)) => assert_eq!(colors, 3),
+            (4, Field::Bytes(png)) => assert!(png.starts_with(b"\x89PNG\r\n\x1a\n")),
+            other => panic!("{other:?} in an image"),
+        }
+    }
 }
 
 fn check_histogram(histogram: &[u8]) {

@@ -108,13 +108,22 @@ pub struct LogConfig {
     pub tensorboard: bool,
     /// Whether to write `snapshots.jsonl`.
     pub jsonl: bool,
+    /// Whether the event file also has images: the spectral density at each probe, and over steps. The writer thread draws
+    /// them.
+    pub plots: bool,
     /// How many records may wait for the disk; one more is dropped with a warning, training never waits.
     pub queue: usize,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from("runs/hessian-probe"), tensorboard: true, jsonl: true, queue: 64 }
+        Self {
+            dir: PathBuf::from("runs/hessian-probe"),
+            tensorboard: true,
+            jsonl: true,
+            plots: true,
+            queue: 64,
+        }
     }
 }
 

@@ -63,7 +63,8 @@ impl LogWriter {
         }
         if config.tensorboard {
             let axis = SymlogAxis::of_log(dir);
-            sinks.push(Box::new(TensorBoardSink::create(dir, axis).map_err(at(dir))?));
+            let sink = TensorBoardSink::create(dir, axis).map_err(at(dir))?;
+            sinks.push(Box::new(if config.plots { sink.with_plots() } else { sink }));
         }
         Self::with_sinks(dir, sinks, config.queue)
     }

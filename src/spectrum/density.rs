@@ -6,57 +6,15 @@
 //! range and width are those of positions on the axis, and the axis scales with the spectrum, so that a small
 //! spectrum is not smoothed away.
 
+use crate::spectrum::axis::Axis;
 use crate::spectrum::estimate::mean;
-use crate::spectrum::snapshot::{Estimate, ProbeRecord, Snapshot};
+use crate::spectrum::snapshot::{Estimate, ProbeRecord};
 use serde::{Deserialize, Serialize};
 
 /// κ of the width.
 const KAPPA: f64 = 3.0;
 /// How far a grid reaches beyond the outermost nodes, in widths.
 const MARGIN: f64 = 4.0;
-/// Magnitudes that a symmetric-log axis shows at most, below the largest, where noise does not end it before.
-const DECADES: f64 = 1e-8;
-
-/// A scale on which eigenvalues are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Axis {
-    /// The eigenvalue itself.
-    Linear,
-    /// asinh(λ/(2·threshold)): logarithmic beyond the threshold, ln(|λ|/threshold), linear within it.
-    SymmetricLog {
-        /// Where one turns into the other.
-        threshold: f64,
-    },
-}
-
-impl Axis {
-    /// A symmetric-log axis that suits a snapshot: down to the unresolved floor, eight decades at most.
-    #[must_use]
-    pub fn symmetric_log(snapshot: &Snapshot) -> Self {
-        let largest = largest_magnitude(&snapshot.probes);
-        let floor = snapshot.unresolved.floor.clamp(DECADES * largest, largest);
-        Self::SymmetricLog { threshold: if floor > 0.0 { floor } else { 1.0 } }
-    }
-
-    /// Where an eigenvalue stands.
-    #[must_use]
-    pub fn position(self, value: f64) -> f64 {
-        match self {
-            Self::Linear => value,
-            Self::SymmetricLog { threshold } => (value / (2.0 * threshold)).asinh(),
-        }
-    }
-
-    /// The eigenvalue that stands there.
-    #[must_use]
-    pub fn value(self, position: f64) -> f64 {
-        match self {
-            Self::Linear => position,
-            Self::SymmetricLog { threshold } => 2.0 * threshold * position.sinh(),
-        }
-    }
-}
 
 /// A density on an axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,31 +36,66 @@ impl Density {
     /// Of the spectra that the probes saw, at `points` ≥ 2 places. `None` without nodes.
     #[must_use]
     pub fn new(probes: &[ProbeRecord], axis: Axis, points: usize) -> Option<Self> {
-        let positions = |probe: &ProbeRecord| -> Vec<f64> {
-            probe.nodes.iter().map(|&node| axis.position(node)).collect()
+        let placed = Placed::new(probes, axis)?;
+        let positions = grid(placed.reach(), points);
+        Some(placed.density(axis, positions))
+    }
+
+    /// The same at places of one's own, so that several spectra can be laid side by side: `positions` are equidistant and
+    /// ascend. A node narrower than their distance is drawn that wide: it would fall between them. `None` without nodes.
+    #[must_use]
+    pub fn at(probes: &[ProbeRecord], axis: Axis, positions: Vec<f64>) -> Option<Self> {
+        let mut placed = Placed::new(probes, axis)?;
+        if let [first, second, ..] = positions[..] {
+            placed.width = placed.width.max(second - first);
+        }
+        Some(placed.density(axis, positions))
+    }
+}
+
+/// `points` ≥ 2 equidistant places.
+pub(super) fn grid((start, end): (f64, f64), points: usize) -> Vec<f64> {
+    let points = points.max(2);
+    let step = (end - start) / (points - 1) as f64;
+    (0..points).map(|i| start + i as f64 * step).collect()
+}
+
+/// Where the nodes of each probe stand on an axis, with their weights. What is not finite has no place.
+pub(super) struct Placed {
+    probes: Vec<Vec<(f64, f64)>>,
+    bounds: (f64, f64),
+    width: f64,
+}
+
+impl Placed {
+    pub(super) fn new(probes: &[ProbeRecord], axis: Axis) -> Option<Self> {
+        let place = |probe: &ProbeRecord| -> Vec<(f64, f64)> {
+            let nodes = probe.nodes.iter().map(|&node| axis.position(node));
+            let pairs = nodes.zip(probe.weights.iter().copied());
+            pairs.filter(|(node, weight)| node.is_finite() && weight.is_finite()).collect()
         };
-        let placed: Vec<Vec<f64>> = probes.iter().map(positions).collect();
-        let (low, high) = bounds(placed.iter().flatten().copied())?;
-        let nodes = placed.iter().map(Vec::len).max()?;
-        let width = width(low, high, nodes);
-        let (start, end) = (low - MARGIN * width, high + MARGIN * width);
-        let step = (end - start) / (points.max(2) - 1) as f64;
-        let positions: Vec<f64> = (0..points.max(2)).map(|i| start + i as f64 * step).collect();
+        let probes: Vec<Vec<(f64, f64)>> = probes.iter().map(place).collect();
+        let bounds = bounds(probes.iter().flatten().map(|(node, _)| *node))?;
+        let nodes = probes.iter().map(Vec::len).max()?;
+        Some(Self { probes, bounds, width: width(bounds.0, bounds.1, nodes) })
+    }
+
+    /// From where to where the density is not zero, as far as can be seen.
+    pub(super) fn reach(&self) -> (f64, f64) {
+        (self.bounds.0 - MARGIN * self.width, self.bounds.1 + MARGIN * self.width)
+    }
+
+    fn density(self, axis: Axis, positions: Vec<f64>) -> Density {
+        let width = self.width;
         let norm = (width * std::f64::consts::TAU.sqrt()).recip();
-        let smooth = |probe: &ProbeRecord, placed: &[f64], x: f64| -> f64 {
+        let smooth = |nodes: &[(f64, f64)], x: f64| -> f64 {
             let kernel = |node: f64| norm * (-0.5 * ((x - node) / width).powi(2)).exp();
-            placed.iter().zip(&probe.weights).map(|(&node, weight)| weight * kernel(node)).sum()
+            nodes.iter().map(|&(node, weight)| weight * kernel(node)).sum()
         };
-        let density = positions
-            .iter()
-            .map(|&x| {
-                let each: Vec<f64> =
-                    probes.iter().zip(&placed).map(|(probe, placed)| smooth(probe, placed, x)).collect();
-                mean(&each)
-            })
-            .collect();
+        let of = |&x: &f64| mean(&self.probes.iter().map(|nodes| smooth(nodes, x)).collect::<Vec<_>>());
+        let density = positions.iter().map(of).collect();
         let values = positions.iter().map(|&position| axis.value(position)).collect();
-        Some(Self { axis, width, values, positions, density })
+        Density { axis, width, values, positions, density }
     }
 }
 
@@ -132,10 +125,6 @@ impl Cumulative {
             .collect();
         Self { values, share }
     }
-}
-
-fn largest_magnitude(probes: &[ProbeRecord]) -> f64 {
-    probes.iter().flat_map(|probe| &probe.nodes).fold(0.0, |largest: f64, node| largest.max(node.abs()))
 }
 
 fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
@@ -218,13 +207,6 @@ mod tests {
             for (a, b) in large.density.iter().zip(&small.density) {
                 prop_assert!((a.mean - b.mean).abs() <= 1e-9 * a.mean.abs().max(1e-9));
             }
-        }
-
-        #[test]
-        fn the_axis_is_monotonous_and_has_an_inverse(a in -1e6_f64..1e6, b in -1e6_f64..1e6, t in 1e-9_f64..1.0) {
-            let axis = Axis::SymmetricLog { threshold: t };
-            prop_assert!((axis.value(axis.position(a)) - a).abs() <= 1e-9 * a.abs().max(t));
-            prop_assert_eq!(a < b, axis.position(a) < axis.position(b));
         }
 
         #[test]

@@ -11,11 +11,13 @@ Needs the `tensorboard` package, not TensorFlow. Three readers, from the bytes u
 """
 
 import dataclasses
+import io
 import json
 import logging
 import os
 import sys
 
+from PIL import Image
 from tensorboard.backend.event_processing import data_provider
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.backend.event_processing import event_file_loader
@@ -34,7 +36,19 @@ LAYOUT_TAG = "custom_scalars__config__"
 def plain(value):
     """A value of a tensor as JSON: floats, lists of them, or text."""
     array = tensor_util.make_ndarray(value)
+    if array.dtype.kind in "OS" and array.shape == (3,):
+        return image(*array)
     return array.item() if array.dtype.kind in "OS" else array.tolist()
+
+
+def image(width, height, encoded):
+    """What an image says of itself, and what is in it."""
+    decoded = Image.open(io.BytesIO(encoded)).convert("RGB")
+    return {
+        "said": [int(width), int(height)],
+        "size": list(decoded.size),
+        "colors": len(decoded.getcolors(1 << 24)),
+    }
 
 
 def shown(tag, tensor):
@@ -115,7 +129,7 @@ def read_histograms(logdir):
 
 def read_run(logdir):
     multiplexer = plugin_event_multiplexer.EventMultiplexer(
-        tensor_size_guidance={"scalars": 0, "histograms": 0, "text": 0, "custom_scalars": 0},
+        tensor_size_guidance={"scalars": 0, "histograms": 0, "images": 0, "text": 0, "custom_scalars": 0},
     )
     multiplexer.AddRun(logdir, "run")
     multiplexer.Reload()

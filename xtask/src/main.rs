@@ -56,7 +56,11 @@ demo, test, bench, study, soak and fuzz do the set-up themselves; it takes no ti
 Environment:
   LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
                          LIBTORCH_USE_PYTORCH=1, or LIBTORCH_LIB with LIBTORCH_INCLUDE, do the same
-  HESSIAN_PROBE_PYTHON   your own Python with tensorboard: no .venv is made
+  HESSIAN_PROBE_PYTHON   your own Python with tensorboard and selenium: no .venv is made
+  HESSIAN_PROBE_REQUIRE_BROWSER=1
+                         a machine without Chromium and chromedriver fails `test`; otherwise it skips the test of the
+                         page of `hessian-probe render`, and says so. HESSIAN_PROBE_CHROMIUM and
+                         HESSIAN_PROBE_CHROMEDRIVER name your own
 ";
 
 fn main() -> ExitCode {

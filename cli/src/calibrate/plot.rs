@@ -1,6 +1,7 @@
 //! The U-curves: relative error over step, one panel for each vector, one colour for each precision.
 
 use super::record::Calibration;
+use crate::image;
 use hessian_probe::regimes::{DirectionKind, DirectionRecord, Regime};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -19,18 +20,7 @@ type Drawn<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 pub fn png(calibration: &Calibration) -> Result<Vec<u8>, String> {
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
     draw(&mut pixels, calibration).map_err(|error| format!("the plot cannot be drawn: {error}"))?;
-    encode(&pixels).map_err(|error| format!("the plot cannot be encoded: {error}"))
-}
-
-fn encode(pixels: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
+    image::rgb(&pixels, SIZE).map_err(|error| format!("the plot cannot be encoded: {error}"))
 }
 
 fn draw(pixels: &mut [u8], calibration: &Calibration) -> Drawn<()> {

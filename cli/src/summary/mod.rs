@@ -1,7 +1,7 @@
 //! A snapshot as a table for the terminal.
 
 mod blocks;
-mod number;
+pub(crate) mod number;
 mod stability;
 
 use hessian_probe::Snapshot;
@@ -61,7 +61,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Resu
 }
 
 /// How many by which formula.
-fn products(hvp: &HvpReport) -> String {
+pub(crate) fn products(hvp: &HvpReport) -> String {
     let kinds = [
         (hvp.forward, "by forward differences"),
         (hvp.central, "by central differences"),
@@ -75,13 +75,13 @@ fn products(hvp: &HvpReport) -> String {
     taken + &again
 }
 
-fn product_error(hvp: &HvpReport) -> String {
+pub(crate) fn product_error(hvp: &HvpReport) -> String {
     let [median, worst] = [hvp.predicted_error_median, hvp.predicted_error_worst].map(Number);
     format!("{median} median, {worst} worst, relative, predicted")
 }
 
 /// Steps of each run, and which of them ended early.
-fn lanczos(snapshot: &Snapshot) -> String {
+pub(crate) fn lanczos(snapshot: &Snapshot) -> String {
     let runs = &snapshot.probes;
     let steps = runs.iter().map(|run| run.alpha.len()).max().unwrap_or(0);
     let complete = runs.iter().filter(|run| run.breakdown.is_some()).count();

@@ -4,7 +4,7 @@ use hessian_probe::spectrum::{Estimate, Extreme};
 use std::fmt::{self, Display};
 
 /// Six digits, without an exponent where that is readable.
-pub(super) struct Number(pub(super) f64);
+pub(crate) struct Number(pub(crate) f64);
 
 impl Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,7 +13,7 @@ impl Display for Number {
 }
 
 /// Three digits, for tables and errors.
-pub(super) struct Short(pub(super) f64);
+pub(crate) struct Short(pub(crate) f64);
 
 impl Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,12 +34,12 @@ fn digits(f: &mut fmt::Formatter<'_>, value: f64, digits: i32) -> fmt::Result {
     }
 }
 
-pub(super) fn extreme(value: Extreme) -> String {
+pub(crate) fn extreme(value: Extreme) -> String {
     format!("{} ± {}", Number(value.value), Number(value.residual))
 }
 
 /// With its standard error.
-pub(super) fn estimate(value: Estimate) -> String {
+pub(crate) fn estimate(value: Estimate) -> String {
     match value.standard_error {
         Some(error) => format!("{} ± {}", Number(value.mean), Number(error)),
         None => format!("{} (one probe vector: no error is known)", Number(value.mean)),
@@ -47,7 +47,7 @@ pub(super) fn estimate(value: Estimate) -> String {
 }
 
 /// With its standard error, where there is one, in fewer digits.
-pub(super) fn short(value: Estimate) -> String {
+pub(crate) fn short(value: Estimate) -> String {
     match value.standard_error {
         Some(error) => format!("{} ± {}", Short(value.mean), Short(error)),
         None => Short(value.mean).to_string(),
@@ -55,7 +55,7 @@ pub(super) fn short(value: Estimate) -> String {
 }
 
 /// In units of 10⁹, 10⁶ or 10³ bytes.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let size = count as f64;
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match units.into_iter().find(|(unit, _)| size >= *unit) {

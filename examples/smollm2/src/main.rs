@@ -71,7 +71,7 @@ fn train(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         config.optimizer.lr = 1e-4;
         config.optimizer.clip_norm = Some(1.0);
         config.schedule = LearningRate::Cosine {
-            warmup_steps: arguments.steps.div_ceil(8),
+            warmup_steps: arguments.steps.div_ceil(8).min(arguments.steps.saturating_sub(1)),
             total_steps: arguments.steps,
             min_ratio: 0.1,
         };

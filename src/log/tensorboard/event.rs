@@ -7,10 +7,11 @@
 //! SessionLog       1 status: enum (1 = START)
 //! Summary          1 value: repeated Value
 //! Value            1 tag: string   9 metadata: SummaryMetadata
-//!                  one of: 2 simple_value: float   5 histo: HistogramProto   8 tensor: TensorProto
+//!                  one of: 2 simple_value: float   4 image: Image   5 histo: HistogramProto   8 tensor: TensorProto
 //! SummaryMetadata  1 plugin_data: PluginData   2 display_name: string   3 summary_description: string
-//!                  4 data_class: enum (1 = scalar, 2 = tensor)
+//!                  4 data_class: enum (1 = scalar, 2 = tensor, 3 = blob sequence)
 //! PluginData       1 plugin_name: string
+//! Image            1 height  2 width  3 colorspace: int32 (3 = RGB)   4 encoded_image_string: bytes
 //! HistogramProto   1 min  2 max  3 num  4 sum  5 sum_squares: double
 //!                  6 bucket_limit  7 bucket: packed repeated double
 //! TensorProto      1 dtype: enum (7 = DT_STRING)   2 tensor_shape: message (empty: a scalar)
@@ -18,6 +19,7 @@
 //! ```
 
 use super::histogram::Histogram;
+use super::plot::Png;
 use super::proto::Message;
 
 /// What every event file begins with; from version 2 on readers heed session logs.
@@ -25,6 +27,7 @@ pub(super) const FILE_VERSION: &str = "brain.Event:2";
 
 const SESSION_START: u64 = 1;
 const DT_STRING: u64 = 7;
+const RGB: u64 = 3;
 
 /// An event without its time and step.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub(super) struct Value {
 pub(super) enum Data {
     Scalar(f32),
     Histogram(Histogram),
+    Image(Png),
     /// Markdown.
     Text(String),
     /// A serialised custom-scalars layout.
@@ -81,6 +85,7 @@ impl Value {
         match &self.data {
             Data::Scalar(scalar) => value.float(2, *scalar),
             Data::Histogram(histogram) => value.message(5, &encode_histogram(histogram)),
+            Data::Image(png) => value.message(4, &encode_image(png)),
             Data::Text(text) => value.message(8, &string_tensor(text.as_bytes())),
             Data::Layout(layout) => value.message(8, &string_tensor(&layout.clone().into_bytes())),
         }
@@ -93,6 +98,7 @@ impl Data {
         let (plugin, class) = match self {
             Self::Scalar(_) => ("scalars", 1),
             Self::Histogram(_) => ("histograms", 2),
+            Self::Image(_) => ("images", 3),
             Self::Text(_) => ("text", 2),
             Self::Layout(_) => ("custom_scalars", 2),
         };
@@ -109,6 +115,11 @@ fn encode_histogram(histogram: &Histogram) -> Message {
         .double(5, histogram.sum_squares)
         .doubles(6, &histogram.limits)
         .doubles(7, &histogram.counts)
+}
+
+fn encode_image(png: &Png) -> Message {
+    let size = Message::new().varint(1, png.height.into()).varint(2, png.width.into());
+    size.varint(3, RGB).bytes(4, &png.bytes)
 }
 
 fn string_tensor(content: &[u8]) -> Message {
@@ -140,6 +151,14 @@ mod tests {
         let expected =
             b"\x2a\x1e\x0a\x1c\x0a\x03a/b\x4a\x10\x0a\x09\x0a\x07scalars\x1a\x01d\x20\x01\x15\0\0\0\0";
         assert_eq!(described, event(expected));
+    }
+
+    #[test]
+    fn an_image_has_its_size_and_its_bytes() {
+        let png = Png { width: 3, height: 2, bytes: b"PNG".to_vec() };
+        let value = Value { tag: "i".into(), description: None, data: Data::Image(png) };
+        let expected = b"\x2a\x12\x0a\x10\x0a\x01i\x22\x0b\x08\x02\x10\x03\x18\x03\x22\x03PNG";
+        assert_eq!(Event::Summary(vec![value]).encode(1.0, 7), event(expected));
     }
 
     #[test]

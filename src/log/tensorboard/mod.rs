@@ -129,9 +129,14 @@
 //! |---|---|---|
 //! | `spectrum/density` | histogram | number of eigenvalues on a symmetric-logarithmic axis |
 //! | `spectrum/log_density` | histogram | the same with heights log₁₀(1 + count / 0.01) |
+//! | `spectrum/density_plot` | image | eigenvalues for each decade at a step, with the band over probe vectors |
+//! | `spectrum/heat_map` | image | the same over all steps so far, as colours; ever more rarely in a long run, and at its end |
 //! | `probe/config` | text | parameters, ranks and configuration, once a session |
 //! | `probe/skipped` | text | why a probe that was due did not come about |
 //! | `custom_scalars__config__` | layout | the charts of the *Custom Scalars* tab, once a session |
+//!
+//! Images are drawn where `log.plots` is on, from [`DensityOverSteps`](crate::spectrum::DensityOverSteps); a resumed run's heat
+//! map goes on with what `snapshots.jsonl` has of the sessions before.
 //!
 //! The histograms' x is sign(λ) · log₁₀(1 + |λ|/λ₀), with λ₀ constant over the run and told in the tag's
 //! description: see [`SymlogAxis`]. The *Distributions* tab of `spectrum/density` shows quantiles of x;
@@ -142,6 +147,7 @@ mod cheap_scalars;
 mod event;
 mod histogram;
 mod layout;
+mod plot;
 mod proto;
 mod record;
 mod scalars;

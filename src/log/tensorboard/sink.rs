@@ -4,6 +4,7 @@ use super::cheap_scalars;
 use super::event::{Data, Event, Value};
 use super::histogram::{Histogram, SymlogAxis};
 use super::layout;
+use super::plot::History;
 use super::record::frame;
 use super::scalars::{self, Scalar, scalars};
 use crate::config::ProbeConfig;
@@ -36,6 +37,8 @@ pub struct TensorBoardSink {
 struct State {
     described: HashSet<String>,
     axis: Option<SymlogAxis>,
+    /// Where images are asked for.
+    history: Option<History>,
 }
 
 impl TensorBoardSink {
@@ -51,6 +54,13 @@ impl TensorBoardSink {
         file.append(&out)?;
         Ok(Self { file, state: State { axis, ..State::default() }, session: None })
     }
+
+    /// Also draws densities and heat maps.
+    #[must_use]
+    pub fn with_plots(mut self) -> Self {
+        self.state.history = Some(History::default());
+        self
+    }
 }
 
 impl Reopen for TensorBoardSink {
@@ -59,7 +69,9 @@ impl Reopen for TensorBoardSink {
     }
 
     fn begin_again(&self, dir: &Path) -> io::Result<Self> {
-        Self::create(dir, self.state.axis)
+        let mut sink = Self::create(dir, self.state.axis)?;
+        sink.state.history = self.state.history.clone();
+        Ok(sink)
     }
 
     fn session(&mut self) -> &mut Option<Record> {
@@ -69,8 +81,12 @@ impl Reopen for TensorBoardSink {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut state = self.state.clone();
         let (wall_time, step, events) = match record {
-            Record::Session(session) => (now(), session.start_step, state.session(session)),
-            Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)),
+            Record::Session(session) => {
+                let dir = self.file.path().parent().unwrap_or(Path::new("."));
+                state.history.iter_mut().for_each(|history| history.begin(dir, session.start_step));
+                (now(), session.start_step, state.session(session))
+            }
+            Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)?),
             Record::Tracked(tracked) => (tracked.unix_time, tracked.step, state.tracked(tracked)),
             Record::Sharpness(found) => (found.unix_time, found.step, state.sharpness(found)),
             Record::Triggered(triggered) => (triggered.unix_time, triggered.step, state.triggered(triggered)),
@@ -96,6 +112,11 @@ impl Sink for TensorBoardSink {
     }
 
     fn finish(&mut self) -> io::Result<()> {
+        if let Some((step, wall_time, event)) = self.state.last_heat_map()? {
+            let mut out = Vec::new();
+            frame(&event.encode(wall_time, step), &mut out);
+            self.file.append(&out)?;
+        }
         self.file.sync()
     }
 }
@@ -115,7 +136,7 @@ impl State {
         vec![Event::SessionStart, Event::Summary(vec![config, layout])]
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<Event> {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<Vec<Event>> {
         let mut values: Vec<Value> = scalars(snapshot)
             .into_iter()
             .map(|scalar| self.value(&scalar.tag, &scalar.description, Data::Scalar(scalar.value as f32)))
@@ -123,13 +144,8 @@ impl State {
         self.axis = self.axis.or_else(|| SymlogAxis::of_snapshot(snapshot));
         // Where H = 0 all mass is at zero, on whichever axis; the next snapshot may still choose it.
         let axis = self.axis.unwrap_or_default();
+        let (of, name) = operator(!snapshot.operator.includes_hessian());
         if let Some(density) = Histogram::density(snapshot, axis) {
-            // Tags of their own: a chart must not mix two operators.
-            let (of, name) = if snapshot.operator.includes_hessian() {
-                ("the Hessian", "spectrum")
-            } else {
-                ("P^{-1/2} H P^{-1/2}", "preconditioned_spectrum")
-            };
             let describe = |what| {
                 format!(
                     "{what} eigenvalues λ of {of} in each tenth of a decade, \
@@ -144,7 +160,24 @@ impl State {
                 self.value(&format!("{name}/density"), &describe("The number of"), Data::Histogram(density));
             values.extend([density, tall]);
         }
-        vec![Event::Summary(values)]
+        if let Some(history) = &mut self.history {
+            history.push(snapshot);
+            let (density, map) = (history.density()?, history.heat_map()?);
+            let density =
+                density.map(|png| self.value(&density_tag(name), &density_meaning(of), Data::Image(png)));
+            let map = map.map(|png| self.value(&heat_map_tag(name), &heat_map_meaning(of), Data::Image(png)));
+            values.extend(density.into_iter().chain(map));
+        }
+        Ok(vec![Event::Summary(values)])
+    }
+
+    /// The heat map up to the last step, where steps after the last one have come.
+    fn last_heat_map(&mut self) -> io::Result<Option<(u64, f64, Event)>> {
+        let Some(history) = &mut self.history else { return Ok(None) };
+        let (of, name) = operator(history.is_preconditioned());
+        let Some((step, wall_time, png)) = history.last_heat_map()? else { return Ok(None) };
+        let value = self.value(&heat_map_tag(name), &heat_map_meaning(of), Data::Image(png));
+        Ok(Some((step, wall_time, Event::Summary(vec![value]))))
     }
 
     fn tracked(&mut self, tracked: &Tracked) -> Vec<Event> {
@@ -179,6 +212,37 @@ impl State {
         let description = self.described.insert(tag.into()).then(|| description.into());
         Value { tag: tag.into(), description, data }
     }
+}
+
+/// What a spectrum is of, and the first part of its tags: a chart must not mix two operators.
+fn operator(preconditioned: bool) -> (&'static str, &'static str) {
+    if preconditioned {
+        ("P^{-1/2} H P^{-1/2}", "preconditioned_spectrum")
+    } else {
+        ("the Hessian", "spectrum")
+    }
+}
+
+fn density_tag(name: &str) -> String {
+    format!("{name}/density_plot")
+}
+
+fn density_meaning(of: &str) -> String {
+    format!(
+        "Eigenvalues of {of} for each decade (upwards, logarithmic) over the eigenvalue (symmetric-logarithmic), with the \
+         standard error over probe vectors as a band. Grey: eigenvalues that the noise hides."
+    )
+}
+
+fn heat_map_tag(name: &str) -> String {
+    format!("{name}/heat_map")
+}
+
+fn heat_map_meaning(of: &str) -> String {
+    format!(
+        "Eigenvalues of {of} (upwards, symmetric-logarithmic) over steps; the darker, the more for each decade, on a \
+         logarithmic scale from 0.01. Between the dotted lines the noise hides them."
+    )
 }
 
 /// A Markdown fence that `text` does not close.

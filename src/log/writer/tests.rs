@@ -204,7 +204,8 @@ fn a_file_that_cannot_be_opened_is_an_error_naming_it() {
 #[test]
 fn nothing_is_made_where_nothing_is_to_be_written() {
     let dir = tempfile::tempdir().unwrap();
-    let config = LogConfig { dir: dir.path().join("none"), tensorboard: false, jsonl: false, queue: 1 };
+    let config =
+        LogConfig { dir: dir.path().join("none"), tensorboard: false, jsonl: false, plots: true, queue: 1 };
     let writer = LogWriter::open(&config).unwrap();
     assert!(writer.log(number(0)));
     writer.flush(SOON).unwrap();

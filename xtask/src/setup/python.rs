@@ -1,4 +1,5 @@
-//! A Python with TensorBoard in `.venv`: tests read our event files back with the real reader.
+//! A Python with TensorBoard and Selenium in `.venv`: tests read our event files back with the real reader, and our pages in
+//! a real browser.
 //!
 //! The environment is made in place, because its scripts hold its path; a marker written last tells
 //! a finished one from a half-made one.
@@ -15,8 +16,8 @@ use crate::failure::{Failure, Result};
 use crate::process::{capture, run, seconds};
 use crate::workspace::Workspace;
 
-/// The part of TensorBoard that the tests use.
-const IMPORT: &str = "import tensorboard.backend.event_processing.event_accumulator";
+/// The part of TensorBoard that the tests use, and what drives a browser.
+const IMPORT: &str = "import tensorboard.backend.event_processing.event_accumulator, selenium";
 
 const ADVICE: &str = "\
 The Python environment of the tests (.venv) could not be made. After a remedy, run the same command again.
