@@ -6,19 +6,24 @@ use std::path::Path;
 use std::process::Command;
 
 /// Flags of cargo's own that pages may use.
-const CARGO_FLAGS: [&str; 14] = [
+const CARGO_FLAGS: [&str; 19] = [
     "-p",
     "-q",
+    "--all-targets",
     "--bench",
     "--bin",
+    "--doc",
     "--example",
+    "--examples",
     "--features",
+    "--lib",
     "--list",
     "--no-deps",
     "--nocapture",
     "--open",
     "--path",
     "--quiet",
+    "--release",
     "--test",
     "--workspace",
 ];
@@ -127,7 +132,10 @@ fn check_cargo(words: &[&str], workspace: &Workspace, place: &str) {
     if *command == "xtask" {
         return check_xtask(&words[1..], place);
     }
-    let known = ["add", "build", "deny", "doc", "install", "new", "package", "publish", "run", "test"];
+    let known = [
+        "add", "bench", "build", "check", "deny", "doc", "install", "new", "package", "publish", "run",
+        "test", "tree",
+    ];
     assert!(known.contains(command), "{place}: cargo {command}?");
     let value = |flags: &[&str]| {
         let at = arguments.iter().position(|argument| flags.contains(argument))?;
