@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     for (name, contents) in vectors {
         scratch::write(&saved.join(name), contents);
     }
-    scratch::write(&saved.join("state"), envelope::wrap("hessian-probe-krylov", 2, bytes));
+    scratch::write(&saved.join("state"), envelope::wrap("hessian-probe-krylov", 3, bytes));
     let mut host = Valley::default();
     let before = host.bits();
     // The process that goes on need not save: that takes most of the time.

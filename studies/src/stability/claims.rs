@@ -22,6 +22,7 @@ pub fn of(study: &Study) -> Vec<Claim> {
         quiet(control),
         ratio_is_late(driven),
         quadratic(driven),
+        between(descent, driven),
     ]
 }
 
@@ -106,9 +107,9 @@ fn ratio_is_late(runs: &[Risen]) -> Claim {
 /// The model of the loss holds: it is not beyond its range that the step is unstable.
 fn quadratic(runs: &[Risen]) -> Claim {
     let before = |run: &Risen, step: u64| run.rise_seen.is_some_and(|seen| step < seen);
-    let changes = runs.iter().flat_map(|run| run.changes.iter().filter(|change| before(run, change.0)));
+    let changes = runs.iter().flat_map(|run| run.changes.iter().filter(|change| before(run, change.step)));
     let mut errors: Vec<f64> =
-        changes.map(|(_, predicted, measured)| (predicted / measured - 1.0).abs()).collect();
+        changes.map(|change| (change.predicted / change.measured - 1.0).abs()).collect();
     errors.sort_by(f64::total_cmp);
     let worst = errors.last().copied().unwrap_or(f64::NAN);
     Claim::new(
@@ -119,6 +120,28 @@ fn quadratic(runs: &[Risen]) -> Claim {
             errors.len(),
             percent(worst),
             percent(quantile(&errors, 0.5))
+        ),
+    )
+}
+
+/// A limit that leaves alone what has settled.
+fn between(settled: &[Run], driven: &[Risen]) -> Claim {
+    const LIMIT: f64 = 1.2;
+    let margins: Vec<f64> = settled.iter().flat_map(Run::settled).collect();
+    let above = margins.iter().filter(|margin| **margin > LIMIT).count();
+    let warnings: Vec<Option<i64>> = driven.iter().map(|run| run.warning_of(LIMIT)).collect();
+    let shown = warnings.iter().map(|steps| steps.map_or_else(|| "none".into(), |steps| steps.to_string()));
+    Claim::new(
+        !margins.is_empty()
+            && above == 0
+            && warnings.iter().all(|steps| steps.is_some_and(|steps| steps > 0)),
+        format!(
+            "A limit of {LIMIT} leaves gradient descent that has settled at the edge alone, and warns in time of a rate that is too high."
+        ),
+        format!(
+            "{above} of {} settled margins above it; steps of warning: {}",
+            margins.len(),
+            shown.collect::<Vec<_>>().join(", ")
         ),
     )
 }

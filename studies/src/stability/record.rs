@@ -86,8 +86,18 @@ pub struct Risen {
     pub tracked: Vec<Tracked>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step_ratios: Vec<(u64, f64)>,
-    /// At each full probe: step, and the change of the loss by the coming update, predicted and measured.
-    pub changes: Vec<(u64, f64, f64)>,
+    /// At each full probe.
+    pub changes: Vec<Change>,
+}
+
+/// What the coming update does to the loss.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Change {
+    pub step: u64,
+    pub margin: f64,
+    /// By the quadratic model.
+    pub predicted: f64,
+    pub measured: f64,
 }
 
 /// Limits of the margin that one may set.
@@ -161,6 +171,17 @@ impl Risen {
         })
     }
 
+    /// The first step at which the margin was above `limit`, one of [`LIMITS`].
+    pub fn first_above(&self, limit: f64) -> Option<u64> {
+        let place = LIMITS.iter().position(|known| *known == limit)?;
+        self.above.get(place).copied().flatten()
+    }
+
+    /// The steps from the first margin above `limit` to a loss that anyone sees rise.
+    pub fn warning_of(&self, limit: f64) -> Option<i64> {
+        Some(self.rise_seen?.cast_signed() - self.first_above(limit)?.cast_signed())
+    }
+
     /// The steps from the alarm by the margin to a loss that anyone sees rise, or that is an alarm, whichever comes first.
     pub fn warning(&self) -> Option<i64> {
         let seen = self.rise_seen.into_iter().chain(self.loss_alarm).min()?;
@@ -183,7 +204,7 @@ pub struct Log {
     tracked: Vec<Tracked>,
     probed: Vec<Probed>,
     step_ratios: Vec<(u64, f64)>,
-    changes: Vec<(u64, f64, f64)>,
+    changes: Vec<Change>,
     margin_alarms: Vec<u64>,
     loss_alarms: Vec<u64>,
 }
@@ -216,15 +237,19 @@ impl Log {
             }
             Record::Snapshot(found) => {
                 self.targets = found.tokens.unwrap_or(0);
-                if let Some(update) = found.directions.and_then(|directions| directions.update) {
-                    let (predicted, measured) = (update.predicted_change, update.measured_change);
-                    self.changes.push((found.step, rounded(predicted), rounded(measured)));
-                }
+                let margin = rounded(found.margin().ok_or("a probe without its margin")?);
+                let update = found.directions.and_then(|directions| directions.update);
+                self.changes.extend(update.map(|update| Change {
+                    step: found.step,
+                    margin,
+                    predicted: rounded(update.predicted_change),
+                    measured: rounded(update.measured_change),
+                }));
                 self.probed.push(Probed {
                     step: found.step,
                     lambda_max: rounded(found.lambda_max.value),
                     residual: rounded(found.lambda_max.residual),
-                    margin: rounded(found.margin().ok_or("a probe without its margin")?),
+                    margin,
                 });
             }
             Record::Sharpness(found) => {

@@ -88,17 +88,14 @@ fn changes(driven: &[Risen]) -> String {
     let mut table = String::from(
         "| after step | margin | by the quadratic model | measured | off by |\n|---|---|---|---|---|\n",
     );
-    // From the rise to its end.
-    for (step, predicted, measured) in
-        run.changes.iter().filter(|it| (run.rise.0..=run.rise.1).contains(&it.0))
-    {
-        let margin = run.tracked.iter().rfind(|it| it.step <= *step).map_or(f64::NAN, |it| it.margin);
+    let risen = run.rise.0..=run.rise.1;
+    for change in run.changes.iter().filter(|change| risen.contains(&change.step)) {
         table += &row(&[
-            step.to_string(),
-            short(margin),
-            short(*predicted),
-            short(*measured),
-            percent((predicted / measured - 1.0).abs()),
+            change.step.to_string(),
+            short(change.margin),
+            short(change.predicted),
+            short(change.measured),
+            percent((change.predicted / change.measured - 1.0).abs()),
         ]);
     }
     table
@@ -110,22 +107,18 @@ fn limits(study: &Study) -> String {
     let mut table = String::from(
         "| `margin` | driven over the edge: steps of warning, least to most | below it: false alarms | gradient descent that has settled: share of its steps above | Adam that has settled |\n|---|---|---|---|---|\n",
     );
-    for (place, limit) in LIMITS.iter().enumerate() {
-        let first = |run: &Risen| run.above.get(place).copied().flatten();
-        let warnings: Vec<i64> = driven
-            .iter()
-            .filter_map(|run| Some(run.rise_seen?.cast_signed() - first(run)?.cast_signed()))
-            .collect();
+    for limit in LIMITS {
+        let warnings: Vec<i64> = driven.iter().filter_map(|run| run.warning_of(limit)).collect();
         let missed = driven.len() - warnings.len();
         let range = match (warnings.iter().min(), warnings.iter().max()) {
             (Some(least), Some(most)) if missed == 0 => format!("{least} to {most}"),
             (Some(least), Some(most)) => format!("{least} to {most}, {missed} not at all"),
             _ => "none".into(),
         };
-        let alarms = control.iter().filter(|run| first(run).is_some()).count();
+        let alarms = control.iter().filter(|run| run.first_above(limit).is_some()).count();
         let share = |runs: &[Run]| {
             let margins: Vec<f64> = runs.iter().flat_map(Run::settled).collect();
-            let above = margins.iter().filter(|margin| **margin > *limit).count();
+            let above = margins.iter().filter(|margin| **margin > limit).count();
             percent(above as f64 / margins.len() as f64)
         };
         table += &row(&[
