@@ -136,7 +136,7 @@ impl Course {
             0 => None,
             gradients => {
                 let at_points = gradients.checked_sub(FIXED)?;
-                Some(at_points.is_multiple_of(PER_DISTANCE).then(|| at_points / PER_DISTANCE)?)
+                Some(at_points.is_multiple_of(PER_DISTANCE).then_some(at_points / PER_DISTANCE)?)
             }
         };
         // One formula takes one gradient, another two: their number tells how many of each were computed again.
