@@ -44,7 +44,7 @@ impl Lent {
     }
 
     pub fn barrier(&self) -> Result<()> {
-        Ok(hessian_probe::ProcessGroup::barrier(&self.group)?)
+        hessian_probe::ProcessGroup::barrier(&self.group)
     }
 }
 

@@ -87,7 +87,7 @@ fn what_cannot_be_planned_is_said_on_one_line() {
         ("--parameters 9 --ranks 0 --tokens 1 --gradient-seconds 1".into(), 2, "at least 1"),
         ("--parameters 1e30 --tokens 1 --gradient-seconds 1".into(), 2, "2^64"),
         ("--parameters 9 --tokens 1".into(), 2, "--gradient-seconds"),
-        ("--tokens 1 --gradient-seconds 1".into(), 2, "--parameters"),
+        ("--tokens 1 --gradient-seconds 1".into(), 2, "--model"),
         ("--parameters 9 --tokens 1 --flops 1e9".into(), 2, "--bandwidth"),
         ("--parameters 1e19 --tokens 1 --gradient-seconds 1".into(), 1, "2^60"),
         ("--parameters 1e18 --tokens 1 --gradient-seconds 1 --steps 1000000".into(), 1, "64 bits"),

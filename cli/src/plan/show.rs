@@ -83,7 +83,9 @@ impl Answers {
             };
             row(f, "to keep", &told)?;
         }
-        if let (Some(every), Some(step), Some(most)) = (plan.every, answer.step_seconds, self.max_overhead) {
+        if let (Some(every), Some(step), Some(most)) = (plan.every, answer.step_seconds, self.max_overhead)
+            && plan.recommended().is_some()
+        {
             let kept = plan.recommended().filter(|_| self.memory.is_some());
             let probe = kept.map_or(plan.mean_seconds, |way| way.mean_seconds);
             let share = probe / (every as f64 * step);

@@ -39,6 +39,7 @@ fn row(answer: &Answer) -> [String; 9] {
         way.map_or_else(|| "nothing fits".into(), |way| name(way.reorthogonalize, way.basis)),
         way.map_or_else(none, |way| bytes(way.memory.on_device() as f64)),
         way.map_or_else(none, |way| seconds(way.mean_seconds)),
-        plan.every.map_or_else(none, steps),
+        // Where nothing fits there is no probe to come every so often.
+        plan.every.filter(|_| way.is_some()).map_or_else(none, steps),
     ]
 }
