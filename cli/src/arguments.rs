@@ -2,7 +2,7 @@
 
 use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
-use crate::run::Place;
+use crate::place::Place;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
 use hessian_probe::config::{Difference, Reorthogonalize, StepSize};
