@@ -2,8 +2,8 @@
 
 use crate::calibrate::CalibrateArguments;
 use crate::choice::{choices, parse};
+use crate::place::Place;
 use crate::plan::PlanArguments;
-use crate::run::Place;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use hessian_probe::blocks::{BlocksConfig, By, Method, NamedPatterns};
 use hessian_probe::config::{BasisKind, Difference, Reorthogonalize, StepSize};

@@ -18,6 +18,7 @@ mod image;
 mod launch;
 mod malloc;
 mod options;
+mod place;
 mod plan;
 mod render;
 mod report;

@@ -6,7 +6,7 @@ use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::tracking::Tracked;
 use hessian_probe::triggers::Triggered;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The records of a run, orphans of interrupted sessions left out; of a report, its snapshot.
 #[derive(Debug, Default)]
@@ -117,27 +117,6 @@ fn reason(error: &hessian_probe::Error) -> String {
     }
 }
 
-/// A snapshot on the command line: a run, and where it has a suffix `@STEP`, one of its steps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub path: PathBuf,
-    pub step: Option<u64>,
-}
-
-impl Place {
-    /// What is there under its whole name goes before a suffix.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let whole = Self { path: text.into(), step: None };
-        match text.rsplit_once('@') {
-            Some((path, step)) if !whole.path.exists() && !path.is_empty() => match step.parse() {
-                Ok(step) => Ok(Self { path: path.into(), step: Some(step) }),
-                Err(_) => Err(format!("`{step}` after the `@` is no step")),
-            },
-            _ => Ok(whole),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,18 +144,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(Run::read(dir.path()).unwrap_err().contains("without snapshots.jsonl"));
         assert!(Run::read(&dir.path().join("none")).unwrap_err().contains("No such file"));
-    }
-
-    #[test]
-    fn a_step_may_follow_the_path_unless_there_is_such_a_path() {
-        let place = |path: &str, step| Place { path: path.into(), step };
-        assert_eq!(Place::parse("runs/a@20").unwrap(), place("runs/a", Some(20)));
-        assert_eq!(Place::parse("runs/a").unwrap(), place("runs/a", None));
-        assert_eq!(Place::parse("a@b@3").unwrap(), place("a@b", Some(3)));
-        assert!(Place::parse("runs/a@last").unwrap_err().contains("`last`"));
-        let dir = tempfile::tempdir().unwrap();
-        let odd = dir.path().join("run@7");
-        fs::create_dir(&odd).unwrap();
-        assert_eq!(Place::parse(odd.to_str().unwrap()).unwrap(), place(odd.to_str().unwrap(), None));
     }
 }

@@ -155,7 +155,15 @@ fn markup_in_a_log_stays_text() {
 
 #[test]
 fn a_long_run_is_thinned_and_the_page_says_so() {
-    let log = Log::of((0..1000).map(|index| snapshot(10 * index)));
+    let snapshots = (0..1000).map(|index| Record::Snapshot(Box::new(snapshot(10 * index))));
+    let extreme = serde_json::to_string(&snapshot(0).lambda_max).unwrap();
+    let tracked = |step: u64| {
+        format!(
+            "{{\"record\":\"tracked\",\"step\":{step},\"unix_time\":0.0,\"loss\":1.0,\"gradient_norm\":1.0,\
+             \"lambda_max\":{extreme},\"gradients\":3,\"seconds\":0.1}}\n"
+        )
+    };
+    let log = Log::new(&snapshots.collect::<Vec<_>>(), &(0..5000).map(tracked).collect::<String>());
     let (page, said) = log.page(&["--no-figures", "--step", "5010"]);
     let told = "of the 1000 snapshots are on this page, evenly chosen";
     assert!(page.contains(told) && said.contains(told), "{said}");
@@ -167,7 +175,8 @@ fn a_long_run_is_thinned_and_the_page_says_so() {
     assert_eq!(steps[data["chosen"].as_u64().unwrap() as usize], 5010);
     assert!(page.len() < 5_000_000, "{} bytes", page.len());
     let curve = data["series"][0]["series"][0]["points"].as_array().unwrap();
-    assert_eq!(curve.len(), 1000, "the curves have all");
+    assert_eq!(curve.len(), 1000, "curves have more");
+    assert!(page.contains(" of 5000 points are drawn"), "and say so where they do not have all");
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod choice;
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/options.rs"]
 mod options;
+#[path = "../../cli/src/place.rs"]
+mod place;
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../cli/src/calibrate/precision.rs"]
 mod precision;

@@ -12,7 +12,8 @@ mod table;
 
 use crate::arguments::CompareArguments;
 use crate::failure;
-use crate::run::{Place, Run};
+use crate::place::Place;
+use crate::run::Run;
 use hessian_probe::Snapshot;
 use quantity::Quantity;
 use serde::Serialize;

@@ -55,7 +55,7 @@ impl<'a> Course<'a> {
         }
         if kept.len() < all.len() {
             left_out.push(format!(
-                "spectra and details of {} of the {} snapshots are on this page, evenly chosen; curves and the log have all",
+                "spectra and details of {} of the {} snapshots are on this page, evenly chosen; curves have more, and the log has all",
                 kept.len(),
                 all.len()
             ));
@@ -75,13 +75,12 @@ impl<'a> Course<'a> {
     ) -> Series {
         let point =
             |snapshot: &&Snapshot| of(snapshot).map(|(value, error)| Point(snapshot.step, value, error));
-        let points = self.all.iter().filter_map(point).collect();
-        Series { name, error, dense: false, points: thin::extremes(points, MOST_POINTS) }
+        thinned(name, error, false, self.all.iter().filter_map(point).collect())
     }
 
     fn dense(name: &'static str, error: &'static str, mut points: Vec<Point>) -> Series {
         points.sort_by_key(|point| point.0);
-        Series { name, error, dense: true, points: thin::extremes(points, MOST_POINTS) }
+        thinned(name, error, true, points)
     }
 
     /// λ_max and λ_min, and λ_max between probes.
@@ -154,4 +153,9 @@ impl<'a> Course<'a> {
     pub fn run(&self) -> &'a Run {
         self.run
     }
+}
+
+fn thinned(name: &'static str, error: &'static str, dense: bool, points: Vec<Point>) -> Series {
+    let count = points.len();
+    Series { name, error, dense, points: thin::extremes(points, MOST_POINTS), count }
 }

@@ -51,10 +51,18 @@ impl<'a> Page<'a> {
         let known = |series: &&Series| series.points.iter().any(|point| point.2.is_some());
         let mut errors: Vec<&str> = series.iter().filter(known).map(|series| series.error).collect();
         errors.dedup();
-        let note = match &errors[..] {
+        let mut note = match &errors[..] {
             [] => "No errors are known: of one probe vector there is no standard error.".into(),
             errors => format!("Bars: the {}.", errors.join(", or the ")),
         };
+        for thinned in series.iter().filter(|series| series.points.len() < series.count) {
+            let Series { name, points, count, .. } = thinned;
+            let _ = write!(
+                note,
+                " Of {name}, {} of {count} points are drawn: the smallest and the largest of each stretch.",
+                points.len()
+            );
+        }
         self.figure(&drawn, &note);
         self.series.push((drawn.name, series));
     }

@@ -19,7 +19,11 @@ pub struct Series {
     pub error: &'static str,
     /// Many small points in place of few large ones.
     pub dense: bool,
+    /// As many as are drawn; of more, the smallest and the largest of each stretch.
     pub points: Vec<Point>,
+    /// How many there are.
+    #[serde(skip)]
+    pub count: usize,
 }
 
 pub struct SeriesPlot {
@@ -41,7 +45,11 @@ impl SeriesPlot {
         line: Option<f64>,
         mut series: Vec<Series>,
     ) -> Option<Self> {
-        series.iter_mut().for_each(|series| series.points.retain(|point| point.1.is_finite()));
+        for series in &mut series {
+            let before = series.points.len();
+            series.points.retain(|point| point.1.is_finite());
+            series.count -= before - series.points.len();
+        }
         series.retain(|series| !series.points.is_empty());
         let points = || series.iter().flat_map(|series| &series.points);
         let first = points().map(|point| point.0).min()? as f64;
