@@ -6,8 +6,13 @@
 #[path = "../../cli/src/arguments.rs"]
 mod arguments;
 #[allow(dead_code, reason = "the program uses all of it")]
-#[path = "../../cli/src/calibrate/arguments.rs"]
-mod calibrate;
+#[path = "../../cli/src/calibrate"]
+mod calibrate {
+    mod arguments;
+    pub mod precision;
+
+    pub use arguments::CalibrateArguments;
+}
 #[path = "../../cli/src/choice.rs"]
 mod choice;
 #[allow(dead_code, reason = "the program uses all of it")]
@@ -16,8 +21,12 @@ mod options;
 #[path = "../../cli/src/place.rs"]
 mod place;
 #[allow(dead_code, reason = "the program uses all of it")]
-#[path = "../../cli/src/calibrate/precision.rs"]
-mod precision;
+#[path = "../../cli/src/plan"]
+mod plan {
+    mod arguments;
+
+    pub use arguments::PlanArguments;
+}
 
 use arguments::{Arguments, Command};
 use clap::Parser;
