@@ -58,6 +58,9 @@ fn law(
         points.iter().any(|point| Some(quantity.1(point)) != first)
     };
     let quantities: Vec<&Quantity> = quantities.iter().filter(varies).collect();
+    if quantities.is_empty() {
+        return None;
+    }
     let rows: Vec<Row> = points
         .iter()
         .map(|point| Row {
