@@ -18,7 +18,7 @@ use crate::config::{Reorthogonalize, SlqConfig};
 use crate::krylov::basis::Basis;
 use crate::krylov::lanczos::LanczosState;
 use crate::operator::Calibration;
-use crate::operator::finite_difference::ProductRecord;
+use crate::operator::ProductRecord;
 use crate::sharded::layout::Layout;
 use crate::spectrum::ProbeRecord;
 use serde::{Deserialize, Serialize};

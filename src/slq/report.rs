@@ -1,8 +1,8 @@
 //! How the products went, and what they cost.
 
 use crate::cost::Parts;
-use crate::operator::finite_difference::{ProductRecord, Spent};
 use crate::operator::{Calibration, Scheme};
+use crate::operator::{ProductRecord, Spent};
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Cost, HvpReport};
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::host::Host;
 use crate::krylov::{Basis, LanczosState, Operator};
-use crate::operator::finite_difference::ProductRecord;
+use crate::operator::ProductRecord;
 use crate::operator::step::ratio;
 use crate::operator::{Calibration, FiniteDifference};
 use crate::sharded::layout::Layout;

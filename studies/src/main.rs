@@ -6,6 +6,7 @@
 //! - [`blocks`]: how much of a Hessian is block-diagonal
 //! - [`regimes`]: in which regime of step and precision it can be measured
 //! - [`stability`]: whether a learning rate is stable, while a model trains
+//! - [`study`]: what these have in common
 //! - [`claim`], [`page`], [`number`], [`figure`]: what a study hands to the docs
 //! - [`output`]: where it goes
 
@@ -19,6 +20,7 @@ mod programs;
 mod regimes;
 mod sources;
 mod stability;
+mod study;
 #[path = "../../examples/demo/text.rs"]
 mod text;
 mod texts;
@@ -109,9 +111,9 @@ impl Options {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.study {
-        Study::Blocks(options) => blocks::run(options),
-        Study::Regimes(options) => regimes::run(options),
-        Study::Stability(options) => stability::run(options),
+        Study::Blocks(options) => study::run::<blocks::Blocks>(options),
+        Study::Regimes(options) => study::run::<regimes::Regimes>(options),
+        Study::Stability(options) => study::run::<stability::Stability>(options),
     };
     match outcome {
         Ok(claims) => output::verdict(&claims),

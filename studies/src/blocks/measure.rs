@@ -46,13 +46,8 @@ pub fn parts() -> Vec<&'static str> {
 ///
 /// # Errors
 /// Where a program fails, or a text that is not measured has no record.
-pub fn run(
-    options: &Options,
-    programs: &Programs,
-    output: &Output,
-    recorded: impl FnOnce() -> Result<Study>,
-) -> Result<Study> {
-    let mut recorded = if options.only.is_empty() { None } else { Some(recorded()?) };
+pub fn run(options: &Options, output: &Output, mut recorded: Option<Study>) -> Result<Study> {
+    let programs = &Programs::beside_this(options.reuse)?;
     let gguf = GgufFile::open(options.gguf()?)?;
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
         if !options.measures(text.name) {

@@ -14,46 +14,39 @@ mod tables;
 
 use crate::claim::Claim;
 use crate::output::Output;
-use crate::programs::Programs;
+use crate::page::Section;
+use crate::study::Study;
 use crate::{Options, Result};
+pub use record::Study as Blocks;
 
-/// Measures, publishes, and returns what was claimed.
-///
-/// # Errors
-/// Where a program fails or results cannot be written.
-pub fn run(options: &Options) -> Result<Vec<Claim>> {
-    options.check(&measure::parts())?;
-    let output = Output::new("blocks", options)?;
-    let study = if options.from_record {
-        output.recorded()?
-    } else {
-        measure::run(options, &Programs::beside_this(options.reuse)?, &output, || output.recorded())?
-    };
-    let claims = claims::of(&study);
-    output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
-    Ok(claims)
+impl Study for Blocks {
+    const NAME: &'static str = "blocks";
+
+    fn parts() -> Vec<&'static str> {
+        measure::parts()
+    }
+
+    fn measure(options: &Options, output: &Output, recorded: Option<Self>) -> Result<Self> {
+        measure::run(options, output, recorded)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        claims::of(self)
+    }
+
+    fn sections(&self, claims: &[Claim]) -> Vec<Section> {
+        tables::sections(self, claims)
+    }
+
+    fn figures(&self) -> Result<Vec<(&'static str, String)>> {
+        figures::all(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::page;
-
-    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
     #[test]
     fn the_page_shows_what_the_record_says() {
-        let record = include_str!("../../../docs/studies/blocks.json");
-        let page = include_str!("../../../docs/studies/blocks.md");
-        let study = serde_json::from_str(record).unwrap();
-        let claims = claims::of(&study);
-        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
-        let texts = include_str!("../../../docs/studies/blocks-texts.svg");
-        let training = include_str!("../../../docs/studies/blocks-training.svg");
-        let figures = figures::all(&study).unwrap();
-        assert!(figures == [("texts", texts.to_owned()), ("training", training.to_owned())]);
-        assert!(!claims.is_empty());
-        for claim in &claims {
-            assert!(claim.holds, "{claim:?}");
-        }
+        crate::study::the_page_shows_what_the_record_says::<super::Blocks>();
     }
 }

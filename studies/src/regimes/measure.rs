@@ -48,12 +48,8 @@ const DEFLATION: &str = "smollm2-deflation";
 ///
 /// # Errors
 /// Where a program fails.
-pub fn run(
-    options: &Options,
-    programs: &Programs,
-    output: &Output,
-    recorded: impl FnOnce() -> Result<Study>,
-) -> Result<Study> {
+pub fn run(options: &Options, output: &Output, recorded: Option<Study>) -> Result<Study> {
+    let programs = &Programs::beside_this(options.reuse)?;
     let demo = || on_demo(options, programs, output);
     let smollm2 = Saved {
         name: SMOLLM2,
@@ -62,12 +58,11 @@ pub fn run(
     };
     let deflated = || smollm2.deflate(&SMOLLM2_DEFLATED, options, programs, output);
     let calibrated = || on_smollm2(&smollm2, programs, output);
-    if options.only.is_empty() {
+    let Some(mut study) = recorded else {
         let demo = demo()?;
         let deflation = Some(deflated()?);
         return Ok(Study { demo, smollm2: Model { deflation, ..calibrated()? } });
-    }
-    let mut study = recorded()?;
+    };
     if options.measures(DEMO) {
         study.demo = demo()?;
     }

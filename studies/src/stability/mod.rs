@@ -17,44 +17,35 @@ mod tables;
 
 use crate::claim::Claim;
 use crate::output::Output;
+use crate::page::Section;
+use crate::study::Study;
 use crate::{Options, Result};
+pub use record::Study as Stability;
 
-/// Measures, publishes, and returns what was claimed.
-///
-/// # Errors
-/// Where a training fails or results cannot be written.
-pub fn run(options: &Options) -> Result<Vec<Claim>> {
-    options.check(&[])?;
-    let output = Output::new("stability", options)?;
-    let study = if options.from_record { output.recorded()? } else { measure::run(options, &output)? };
-    let claims = claims::of(&study);
-    output.publish(&study, &tables::sections(&study, &claims), &figures::all(&study)?)?;
-    Ok(claims)
+impl Study for Stability {
+    const NAME: &'static str = "stability";
+
+    fn measure(options: &Options, output: &Output, _recorded: Option<Self>) -> Result<Self> {
+        measure::run(options, output)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        claims::of(self)
+    }
+
+    fn sections(&self, claims: &[Claim]) -> Vec<Section> {
+        tables::sections(self, claims)
+    }
+
+    fn figures(&self) -> Result<Vec<(&'static str, String)>> {
+        figures::all(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::page;
-
-    /// Nobody has typed a figure into the page, and what it claims followed from the record beside it.
     #[test]
     fn the_page_shows_what_the_record_says() {
-        let record = include_str!("../../../docs/studies/stability.json");
-        let page = include_str!("../../../docs/studies/stability.md");
-        let study = serde_json::from_str(record).unwrap();
-        let claims = claims::of(&study);
-        assert_eq!(page::fill(page, &tables::sections(&study, &claims)).unwrap(), page);
-        let drawn = [
-            ("descent", include_str!("../../../docs/studies/stability-descent.svg").to_owned()),
-            ("adam", include_str!("../../../docs/studies/stability-adam.svg").to_owned()),
-            ("driven", include_str!("../../../docs/studies/stability-driven.svg").to_owned()),
-            ("control", include_str!("../../../docs/studies/stability-control.svg").to_owned()),
-        ];
-        assert!(figures::all(&study).unwrap() == drawn);
-        assert!(!claims.is_empty());
-        for claim in &claims {
-            assert!(claim.holds, "{claim:?}");
-        }
+        crate::study::the_page_shows_what_the_record_says::<super::Stability>();
     }
 }

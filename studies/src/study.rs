@@ -1,0 +1,78 @@
+//! What all studies have in common: measure, show, claim.
+
+use crate::claim::Claim;
+use crate::output::Output;
+use crate::page::Section;
+use crate::{Options, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What was measured, as `docs/studies/NAME.json` keeps it. Everything that the page shows follows from it.
+pub trait Study: Serialize + DeserializeOwned {
+    /// Of page, record and figures.
+    const NAME: &'static str;
+
+    /// What can be measured alone.
+    fn parts() -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Measures everything; of what is `recorded`, where that is given, only the parts that the options name.
+    ///
+    /// # Errors
+    /// Where a program or a training fails.
+    fn measure(options: &Options, output: &Output, recorded: Option<Self>) -> Result<Self>;
+
+    /// What the page says about it.
+    fn claims(&self) -> Vec<Claim>;
+
+    /// Its tables.
+    fn sections(&self, claims: &[Claim]) -> Vec<Section>;
+
+    /// Name and SVG of each figure.
+    ///
+    /// # Errors
+    /// The renderer's.
+    fn figures(&self) -> Result<Vec<(&'static str, String)>>;
+}
+
+/// Measures, publishes, and returns what was claimed.
+///
+/// # Errors
+/// Where something cannot be measured or written.
+pub fn run<S: Study>(options: &Options) -> Result<Vec<Claim>> {
+    options.check(&S::parts())?;
+    let output = Output::new(S::NAME, options)?;
+    let study = if options.from_record {
+        output.recorded()?
+    } else {
+        let recorded = if options.only.is_empty() { None } else { Some(output.recorded()?) };
+        S::measure(options, &output, recorded)?
+    };
+    let claims = study.claims();
+    output.publish(&study, &study.sections(&claims), &study.figures()?)?;
+    Ok(claims)
+}
+
+/// Nobody has typed a figure into the page, and what it claims follows from the record beside it and holds.
+#[cfg(test)]
+pub fn the_page_shows_what_the_record_says<S: Study>() {
+    let docs = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/studies"));
+    let read = |end: &str| std::fs::read_to_string(docs.join(format!("{}{end}", S::NAME))).unwrap();
+    let study: S = serde_json::from_str(&read(".json")).unwrap();
+    let (claims, page) = (study.claims(), read(".md"));
+    assert_eq!(crate::page::fill(&page, &study.sections(&claims)).unwrap(), page);
+    let figures = study.figures().unwrap();
+    for (name, svg) in &figures {
+        assert!(*svg == read(&format!("-{name}.svg")), "the figure {name} is another");
+    }
+    let drawn = std::fs::read_dir(docs).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
+        name.starts_with(&format!("{}-", S::NAME)) && name.ends_with(".svg")
+    });
+    assert_eq!(drawn.count(), figures.len(), "figures that the study does not draw");
+    assert!(!figures.is_empty() && !claims.is_empty());
+    for claim in &claims {
+        assert!(claim.holds, "{claim:?}");
+    }
+}
