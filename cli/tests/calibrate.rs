@@ -104,10 +104,9 @@ fn all_four_precisions_are_measured_and_shown_and_drawn() {
 }
 
 /// A byte-level model of 0.85 million parameters, trained for a while on a text that nobody edits: what is measured does
-/// not change with the documentation. It matters in bf16 compute: after some texts the error of a random vector is 4.7
-/// times the best, which is a known defect, and after others curvature is so steep that bf16 is outside its regime.
-fn trained(directory: &Path) {
-    let text = include_str!("fixtures/text.txt");
+/// not change with the documentation.
+fn trained(directory: &Path, seed: u64) {
+    let text = include_str!("../../LICENSE-APACHE");
     let corpus = Corpus::from_bytes(text.as_bytes().to_vec(), 0.1).unwrap();
     let model = LlamaConfig {
         num_key_value_heads: Some(2),
@@ -119,6 +118,7 @@ fn trained(directory: &Path) {
     config.optimizer.lr = 3e-3;
     config.optimizer.clip_norm = Some(1.0);
     config.threads = Some(1);
+    config.seed = seed;
     let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus).unwrap();
     assert!(trainer.parameter_count() > 800_000, "{}", trainer.parameter_count());
     let mut losses = Vec::new();
@@ -129,12 +129,34 @@ fn trained(directory: &Path) {
     std::fs::write(directory.join("data.jsonl"), common::line(&ids, None)).unwrap();
 }
 
+/// In bf16 noise hides how the curvature along a random vector changes, and the best step is several times as long as the
+/// first: 3.9 to 8.4 times the best error came of steps that were not lengthened for it, on three texts of six. Where
+/// curvature is so steep that bf16 is outside its regime, as along the top of seed 2, the prediction says so.
+#[test]
+fn steps_of_language_models_in_bf16_are_near_the_best_or_their_errors_are_foretold() {
+    for seed in [2, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        trained(directory.path(), seed);
+        let flags = ["--precisions", "bf16-compute", "--steps", "2", "--reference", "exact"];
+        let (_, regimes, table) = record(directory.path(), &flags);
+        println!("{table}");
+        for record in &regimes[0].directions {
+            let choice = record.automatic;
+            assert!(choice.ratio.unwrap() <= 3.0 || choice.predicted > 1.0, "{seed}: {record:?}");
+            assert!(
+                choice.predicted <= 0.5 || record.direction != DirectionKind::Random,
+                "{seed}: {choice:?}"
+            );
+        }
+    }
+}
+
 /// The promises for a language model, against double backward in f64: T of 12 steps, what it costs, and steps near
 /// the best for every kind of vector.
 #[test]
 fn a_trained_language_model_keeps_to_the_promised_accuracy_in_f32_and_steps_are_near_the_best() {
     let directory = tempfile::tempdir().unwrap();
-    trained(directory.path());
+    trained(directory.path(), 1);
     let flags = ["--precisions", "f32,bf16-compute,f64", "--steps", "12", "--reference", "exact"];
     let (_, regimes, table) = record(directory.path(), &flags);
     println!("{table}");

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::krylov::{Operator, Product};
 use crate::operator::difference::From;
 use crate::operator::finite_difference::FiniteDifference;
-use crate::operator::product::{PRODUCT, ProductRecord};
+use crate::operator::product::{PRODUCT, ProductRecord, Tried};
 use crate::operator::scheme::Scheme;
 use crate::operator::step::Curvature;
 use tch::Tensor;
@@ -38,7 +38,7 @@ impl<'a> FiniteDifference<'a, '_> {
         if along.is_nan() || along <= 0.0 {
             return Err(Error::StepTooSmall { rank: self.ranks.rank(), step: h });
         }
-        let (measured, record, curvature, _) = self.attempt(v, w, scheme, h, known)?;
+        let Tried { measured, record, curvature, .. } = self.attempt(v, w, scheme, h, known)?;
         let product = measured.product(&record);
         Ok(AtStep { product, record, realised: measured.realised, curvature })
     }

@@ -3,6 +3,7 @@
 use crate::config::{Difference, StepSize};
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::measure::Measured;
+use crate::operator::product::Tried;
 use crate::operator::scheme::Scheme;
 use crate::operator::step::{Curvature, nearest_power, ratio};
 
@@ -10,6 +11,11 @@ use crate::operator::step::{Curvature, nearest_power, ratio};
 const PARITY_EVERY: usize = 8;
 /// How much larger than the step just used the next one may be: beyond, its error is a guess.
 const MAX_GROWTH: f64 = 8.0;
+/// How much longer than the step just used one is that is tried because noise hid everything else.
+const LONGER: f64 = 4.0;
+/// Up to here, times what noise alone would give, the square of a parity ratio tells nothing: η is known within a factor
+/// of two.
+const HIDDEN: f64 = 4.0;
 
 /// Up to here the error that is predicted from a parity ratio is right within a factor of 5; beyond, terms of
 /// higher order may add to it.
@@ -71,11 +77,6 @@ impl FiniteDifference<'_, '_> {
         Curvature { norm: measured.norm(), parity: kept.min(parity) / measured.realised }
     }
 
-    /// Whether a two-sided difference says no more of the even part than that it is smaller than its noise.
-    pub(super) fn even_is_noise(&self, measured: &Measured, parity: f64) -> bool {
-        measured.even.is_some() && parity.powi(2) < 1.6 * self.noise_parity(measured)
-    }
-
     /// The square of the parity ratio that noise alone would have.
     fn noise_parity(&self, measured: &Measured) -> f64 {
         // Rounded as finely as steps are.
@@ -83,28 +84,35 @@ impl FiniteDifference<'_, '_> {
         ratio(6.0_f64.sqrt() * noise, 2.0 * measured.odd).powi(2)
     }
 
-    /// A better way to compute a product whose error is `error`: scheme and step, if there is one. `explores`: of a
-    /// curvature that is hidden in noise, it is not to be taken for as large as it may be.
-    pub(super) fn better(
-        &self,
-        scheme: Scheme,
-        curvature: Curvature,
-        used: f64,
-        error: f64,
-        parity: f64,
-        explores: bool,
-    ) -> Option<(Scheme, f64)> {
-        let good = error <= self.config.max_relative_error && parity <= TRUSTED_PARITY;
-        if good || self.fixed_step().is_some() {
+    /// A better way to compute a product: scheme and step, if there is one.
+    pub(super) fn better(&self, tried: &Tried) -> Option<(Scheme, f64)> {
+        if self.is_settled(tried) {
             return None;
         }
-        let noise = self.rounded_noise();
+        let (noise, scheme, curvature) = (self.rounded_noise(), tried.record.scheme, tried.curvature);
         if scheme == Scheme::Forward && self.config.difference == Difference::Auto {
             return Some((Scheme::Central, self.step_for(Scheme::Central, Some(curvature))));
         }
-        let h = self.range.fit(curvature.best_step(scheme, noise).min(MAX_GROWTH * used));
-        let there = if explores { Curvature { parity: 0.0, ..curvature } } else { curvature };
-        (there.error(scheme, noise, h) <= 0.5 * error).then_some((scheme, h))
+        let largest = MAX_GROWTH * tried.record.step;
+        let h = self.range.fit(curvature.best_step(scheme, noise).min(largest));
+        (curvature.error(scheme, noise, h) <= 0.5 * tried.error).then_some((scheme, h))
+    }
+
+    /// A longer step for a product in which noise hid how much the curvature changes: the parity ratio only bounds it, and
+    /// the best step may be several times as long as the one that follows from the bound. In bf16 it often is.
+    pub(super) fn longer(&self, tried: &Tried) -> Option<f64> {
+        let hidden = HIDDEN * self.noise_parity(&tried.measured);
+        if self.is_settled(tried) || tried.measured.even.is_none() || tried.record.parity.powi(2) >= hidden {
+            return None;
+        }
+        let h = self.range.fit(LONGER * tried.record.step);
+        (h > tried.record.step).then_some(h)
+    }
+
+    /// Whether a product is as good as was asked for, or its step is the user's.
+    fn is_settled(&self, tried: &Tried) -> bool {
+        let good = tried.error <= self.config.max_relative_error && tried.record.parity <= TRUSTED_PARITY;
+        good || self.fixed_step().is_some()
     }
 
     pub(super) fn remember(&mut self, index: usize, curvature: Curvature) {

@@ -32,6 +32,16 @@ pub struct ProductRecord {
     pub rounding: f64,
 }
 
+/// A product as one attempt found it; its vector is where it was written.
+pub(super) struct Tried {
+    pub(super) measured: Measured,
+    pub(super) record: ProductRecord,
+    /// What it says of the curvature along v.
+    pub(super) curvature: Curvature,
+    /// The predicted relative error that decides, from η as it enters decisions.
+    pub(super) error: f64,
+}
+
 impl FiniteDifference<'_, '_> {
     /// One product: which formula and step, and whether again.
     pub(super) fn product(
@@ -48,36 +58,49 @@ impl FiniteDifference<'_, '_> {
             // This rank still takes part in the gradient that the others are about to compute.
             self.pending.get_or_insert(Error::Interrupted { rank: self.ranks.rank() });
         }
-        let mut known = self.foreseen(index, expected_norm);
-        let mut scheme = self.scheme_for(index, known);
+        let known = self.foreseen(index, expected_norm);
+        let scheme = self.scheme_for(index, known);
         if scheme == Scheme::Exact {
             return self.exact_product(q, target);
         }
-        let mut h = self.step_for(scheme, known);
-        let (mut measured, mut record, mut curvature, mut error) =
-            self.attempt_with(q, target, scheme, &mut h, known)?;
-        for _ in 0..MAX_REDONE {
-            // Along a run's start, from whose step others follow, a longer one is worth a try: in bf16 noise hides the
-            // curvature's change at steps that are several times too short.
-            let explores = index == 0 && self.even_is_noise(&measured, record.parity);
-            let better = self.better(scheme, curvature, h, error, record.parity, explores);
-            let Some(better) = better else { break };
-            match &mut self.may_redo {
-                Some(0) => break,
-                Some(left) => *left -= 1,
-                None => {}
+        let h = self.step_for(scheme, known);
+        let mut tried = self.attempt_with(q, target, scheme, h, known)?;
+        for left in (0..MAX_REDONE).rev() {
+            // From the step of a run's start others follow. One more product must be left for the way back.
+            let may_explore = index == 0 && left > 0 && self.may_redo.is_none_or(|left| left > 1);
+            let longer = if may_explore { self.longer(&tried) } else { None };
+            let next = longer.map(|h| (tried.record.scheme, h)).or_else(|| self.better(&tried));
+            let Some((scheme, h)) = next.filter(|_| self.may_redo != Some(0)) else { break };
+            let next = self.again(q, target, scheme, h, tried.curvature)?;
+            let before = std::mem::replace(&mut tried, next);
+            if longer.is_some() && tried.error > before.error {
+                let ProductRecord { scheme, step, .. } = before.record;
+                tried = self.again(q, target, scheme, step, before.curvature)?;
+                break;
             }
-            ((scheme, h), known) = (better, Some(curvature));
-            self.redone += 1;
-            (measured, record, curvature, error) = self.attempt_with(q, target, scheme, &mut h, known)?;
         }
-        self.remember(index, curvature);
-        self.products.push(record);
-        Ok(measured.product(&record))
+        self.remember(index, tried.curvature);
+        self.products.push(tried.record);
+        Ok(tried.measured.product(&tried.record))
     }
 
-    /// One product with the scheme and step given; its record, the curvature it found, and the error by which choices
-    /// are made.
+    /// A product computed once more.
+    fn again(
+        &mut self,
+        q: &Tensor,
+        target: &mut Tensor,
+        scheme: Scheme,
+        h: f64,
+        known: Curvature,
+    ) -> Result<Tried> {
+        if let Some(left) = &mut self.may_redo {
+            *left = left.saturating_sub(1);
+        }
+        self.redone += 1;
+        self.attempt_with(q, target, scheme, h, Some(known))
+    }
+
+    /// One product with the scheme and step given.
     pub(super) fn attempt(
         &mut self,
         v: &Tensor,
@@ -85,7 +108,7 @@ impl FiniteDifference<'_, '_> {
         scheme: Scheme,
         h: f64,
         foreseen: Option<Curvature>,
-    ) -> Result<(Measured, ProductRecord, Curvature, f64)> {
+    ) -> Result<Tried> {
         let measured = match scheme {
             Scheme::Central4 => self.central4(v, h, w)?,
             Scheme::Central => self.central(v, h, w, PRODUCT)?,
@@ -113,8 +136,8 @@ impl FiniteDifference<'_, '_> {
             parity,
             rounding: measured.rounding,
         };
-        let deciding = relative(absolute(self.rounded_noise()), norm);
-        Ok((measured, record, curvature, deciding))
+        let error = relative(absolute(self.rounded_noise()), norm);
+        Ok(Tried { measured, record, curvature, error })
     }
 
     /// [`attempt`](Self::attempt) with a larger step where an automatic one was so small that no parameter moved: the
@@ -124,15 +147,14 @@ impl FiniteDifference<'_, '_> {
         v: &Tensor,
         w: &mut Tensor,
         scheme: Scheme,
-        h: &mut f64,
+        h: f64,
         foreseen: Option<Curvature>,
-    ) -> Result<(Measured, ProductRecord, Curvature, f64)> {
-        match self.attempt(v, w, scheme, *h, foreseen) {
+    ) -> Result<Tried> {
+        match self.attempt(v, w, scheme, h, foreseen) {
             Err(Error::StepTooSmall { .. })
-                if self.fixed_step().is_none() && self.range.is_below_rounding(*h) =>
+                if self.fixed_step().is_none() && self.range.is_below_rounding(h) =>
             {
-                *h = self.range.fit_above_rounding(*h);
-                self.attempt(v, w, scheme, *h, foreseen)
+                self.attempt(v, w, scheme, self.range.fit_above_rounding(h), foreseen)
             }
             outcome => outcome,
         }
