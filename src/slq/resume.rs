@@ -42,10 +42,18 @@ pub(super) struct Resume {
 pub(super) struct Restored {
     /// Runs on the Hessian that are complete.
     pub(super) done: Vec<ProbeRecord>,
-    /// The run under way.
+    /// The run under way, if it is one of these.
     pub(super) begun: Option<LanczosState>,
-    /// The runs on the preconditioned operator before it, if it is one of these.
-    pub(super) preconditioned: Option<SavedPreconditioned>,
+    /// Otherwise, the runs on the preconditioned operator.
+    pub(super) preconditioned: Option<Earlier>,
+}
+
+/// What it left of the preconditioned operator.
+pub(super) struct Earlier {
+    /// The runs that are complete.
+    pub(super) saved: SavedPreconditioned,
+    /// The one under way.
+    pub(super) state: LanczosState,
 }
 
 impl Resume {
@@ -121,11 +129,15 @@ impl Resume {
         operator.products = saved.products;
         operator.redone = saved.redone;
         operator.calibration_gradients = saved.calibration_gradients;
-        if saved.preconditioned.is_none() {
-            operator.go_on_from(saved.lanczos.run.alpha.len());
-        }
         self.gradients_before = saved.gradients;
-        Restored { done: saved.done, begun: Some(saved.lanczos), preconditioned: saved.preconditioned }
+        let (done, state) = (saved.done, saved.lanczos);
+        match saved.preconditioned {
+            Some(saved) => Restored { done, begun: None, preconditioned: Some(Earlier { saved, state }) },
+            None => {
+                operator.go_on_from(state.run.alpha.len());
+                Restored { done, begun: Some(state), preconditioned: None }
+            }
+        }
     }
 
     /// The runs on the Hessian are complete: those on the preconditioned operator begin.
