@@ -83,7 +83,7 @@ impl Host for Stubborn<'_> {
 }
 
 const MEASURED: &str = "on_error = \"skip\"\n[slq]\nsteps = 3\noperator = \"both\"\n[hvp]\nprecision = \"full\"\n\
-     [blocks]\nby = \"layer\"\n[track]\nevery = 1\n[log]\njsonl = false\ntensorboard = false";
+     [track]\nevery = 1\n[log]\njsonl = false\ntensorboard = false";
 
 fn probe(more: &str) -> HessianProbe {
     HessianProbe::new(ProbeConfig::from_toml_str(&format!("{MEASURED}\n{more}")).unwrap()).unwrap()
@@ -101,6 +101,11 @@ type Measure = fn(&mut dyn Host) -> Result<(), Error>;
 fn along(host: &mut dyn Host) -> Result<(), Error> {
     let direction: Vec<Tensor> = host.shards().into_iter().map(|shard| shard.tensor).collect();
     probe("").along(1, host, &direction).map(drop)
+}
+
+fn blocks(host: &mut dyn Host) -> Result<(), Error> {
+    let config = ProbeConfig::from_toml_str(&format!("{MEASURED}\n[blocks]\nby = \"layer\""))?;
+    block_diagonal(host, &config).map(drop)
 }
 
 fn reference(host: &mut dyn Host) -> Result<(), Error> {
@@ -122,7 +127,7 @@ fn a_restoration_that_fails_on_one_rank_is_an_error_that_names_it_on_all() {
             ("a direction", along),
             ("the update", |host| probe("").along_update(1, host).map(drop)),
             ("critical sharpness", |host| probe("").critical_sharpness(1, host).map(drop)),
-            ("blocks", |host| block_diagonal(host, &ProbeConfig::from_toml_str(MEASURED)?).map(drop)),
+            ("blocks", blocks),
             ("a reference", reference),
         ];
         for (what, measure) in measurements {
