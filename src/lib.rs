@@ -127,6 +127,7 @@ pub mod blocks;
 pub mod budget;
 pub mod callback;
 pub mod checkpoint;
+mod clock;
 pub mod config;
 pub mod cost;
 pub mod directions;

@@ -49,7 +49,7 @@ impl Basis {
         let width = kind.elt_size_in_bytes() as u64;
         let Room { capacity, apart, .. } =
             Room::new(reorthogonalize, steps, config, width, device != Device::Cpu);
-        let stored = stored_kind(kind, config);
+        let stored = config.dtype.map_or(kind, BasisKind::kind);
         let place = if config.device == Some(BasisDevice::Cpu) { Device::Cpu } else { device };
         let rows =
             |count: usize, kind, device| Tensor::f_empty([count as i64, layout.local_len()], (kind, device));
@@ -327,12 +327,7 @@ impl Room {
         width: u64,
         accelerated: bool,
     ) -> Self {
-        let stored = match config.dtype {
-            Some(BasisKind::Bf16) => 2,
-            Some(BasisKind::F32) => 4,
-            Some(BasisKind::F64) => 8,
-            None => width,
-        };
+        let stored = config.dtype.map_or(width, |dtype| dtype.kind().elt_size_in_bytes() as u64);
         let moved = accelerated && config.device == Some(BasisDevice::Cpu);
         // Without reorthogonalisation only the recurrence's own vectors are there.
         let apart = reorthogonalize != Reorthogonalize::None && (stored != width || moved);
@@ -341,13 +336,14 @@ impl Room {
     }
 }
 
-/// The type in which vectors of type `kind` are stored.
-fn stored_kind(kind: Kind, config: BasisConfig) -> Kind {
-    match config.dtype {
-        Some(BasisKind::Bf16) => Kind::BFloat16,
-        Some(BasisKind::F32) => Kind::Float,
-        Some(BasisKind::F64) => Kind::Double,
-        None => kind,
+impl BasisKind {
+    /// libtorch's name of it.
+    fn kind(self) -> Kind {
+        match self {
+            Self::Bf16 => Kind::BFloat16,
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
     }
 }
 

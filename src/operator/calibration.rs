@@ -75,6 +75,8 @@ pub(crate) struct Learned {
     pub(crate) calibration: Calibration,
     /// The unit Ritz vector of the largest eigenvalue, where it is tracked.
     pub(crate) top: Option<Tensor>,
+    /// Why the preconditioned spectrum was left out of the last probe, which has been said.
+    pub(crate) left_out: Option<String>,
 }
 
 impl FiniteDifference<'_, '_> {

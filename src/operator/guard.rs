@@ -216,7 +216,8 @@ impl<'h> Guard<'h> {
         self.put_back()
     }
 
-    fn put_back(&mut self) -> Result<()> {
+    /// The same for who still needs the host.
+    pub(super) fn put_back(&mut self) -> Result<()> {
         self.restored = true;
         let torch = |source| Error::Torch { rank: self.rank, during: "restoring the parameters", source };
         let parameters = self.shards.iter().map(|shard| &shard.tensor).zip(&self.saved);

@@ -5,6 +5,8 @@ use crate::error::Result;
 use crate::operator::finite_difference::FiniteDifference;
 use std::time::{Duration, Instant};
 
+const RESTORING: &str = "putting back what the host lent";
+
 /// What the products of a snapshot cost on this rank.
 pub(crate) struct Spent {
     pub(crate) gradients: u64,
@@ -37,25 +39,35 @@ impl FiniteDifference<'_, '_> {
         now
     }
 
-    /// Restores θ₀ and everything else; returns what the products cost: gradients, seconds in them,
-    /// and the reductions of this operator.
-    pub(crate) fn finish(mut self) -> Result<Spent> {
-        let mut spent = Spent {
+    /// Restores θ₀ and everything else. Where one rank cannot, or has a failure that no sum has carried yet, that is an
+    /// error on all: none goes on with a measurement that another one does not have. Returns what the products cost
+    /// (gradients, seconds in them, and the reductions of this operator), and the sums over ranks of `values`, which
+    /// travel in the same all_reduce. Collective.
+    pub(crate) fn finish_with(mut self, during: &'static str, values: Vec<f64>) -> Result<(Spent, Vec<f64>)> {
+        let vector_bytes = self.guard.bytes() + 2 * self.layout.vector_bytes();
+        let started = Instant::now();
+        let restored = self.guard.put_back();
+        let saving = self.saving_time + started.elapsed();
+        let len = values.len();
+        let local = restored.and(self.pending.take().map_or(Ok(values), Err));
+        let sums = self.ranks.sum(self.guard.host(), during, len, local)?;
+        let spent = Spent {
             gradients: self.guard.gradients,
             gradient_seconds: self.guard.gradient_time.as_secs_f64(),
             all_reduces: self.ranks.all_reduces,
             reduced_values: self.ranks.values,
             communication_seconds: self.ranks.seconds.as_secs_f64(),
-            vector_bytes: self.guard.bytes() + 2 * self.layout.vector_bytes(),
+            vector_bytes,
             noise: self.noise,
             products: self.product_time,
-            saving: self.saving_time,
+            saving,
             calibrating: self.calibrating,
         };
-        self.pending = None;
-        let started = Instant::now();
-        self.guard.restore()?;
-        spent.saving += started.elapsed();
-        Ok(spent)
+        Ok((spent, sums))
+    }
+
+    /// The same without values.
+    pub(crate) fn finish(self) -> Result<Spent> {
+        Ok(self.finish_with(RESTORING, Vec::new())?.0)
     }
 }

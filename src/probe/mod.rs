@@ -25,6 +25,7 @@ use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Estimate, Snapshot};
 use crate::tracking::Tracked;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const BEGINNING: &str = "the start of training";
@@ -70,7 +71,7 @@ const FLUSH: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct HessianProbe {
     config: ProbeConfig,
-    layout: Option<Layout>,
+    layout: Option<Arc<Layout>>,
     partition: Option<Partition>,
     writer: Option<LogWriter>,
     interrupter: Interrupter,
@@ -228,8 +229,12 @@ impl HessianProbe {
         }
         let writer = if ranks.rank() == 0 { LogWriter::open(&self.config.log).map(Some) } else { Ok(None) };
         self.writer = ranks.agree(host, BEGINNING, writer)?;
+        if let Some(file) = &self.config.triggers.file {
+            let watch = if ranks.rank() == 0 { triggers::watch(file).map(Some) } else { Ok(None) };
+            self.armed.file = ranks.agree(host, BEGINNING, watch)?;
+        }
         self.previous_tokens = host.progress().tokens.unwrap_or(0);
-        self.layout = Some(layout);
+        self.layout = Some(Arc::new(layout));
         Ok(())
     }
 
@@ -240,7 +245,7 @@ impl HessianProbe {
             self.record(Record::Session(Session {
                 start_step: step,
                 world_size: host.group().world_size(),
-                parameters: self.layout.as_ref().map_or(0, Layout::parameters),
+                parameters: self.layout.as_deref().map_or(0, Layout::parameters),
                 config: self.config.to_toml(),
             }));
         }

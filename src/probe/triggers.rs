@@ -2,15 +2,13 @@
 
 use super::HessianProbe;
 use crate::callback::Control;
+use crate::clock::unix_time;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::log::Record;
 use crate::sharded::ranks::Ranks;
-use crate::triggers::{Signals, TriggerState, Triggered};
-use std::fs;
-use std::io::ErrorKind::NotFound;
+use crate::triggers::{FileWatch, Signals, TriggerState, Triggered};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const LISTENING: &str = "agreeing on a trigger";
 const LIMITING: &str = "agreeing on the margin";
@@ -19,10 +17,16 @@ const LIMITING: &str = "agreeing on the margin";
 #[derive(Debug, Default)]
 pub(super) struct Armed {
     pub(super) state: TriggerState,
-    /// When a file that could not be removed was touched.
-    heeded: Option<SystemTime>,
+    /// What looks for the user's file, on rank 0.
+    pub(super) file: Option<FileWatch>,
     /// That the host tells no loss has been said.
     told_of_no_loss: bool,
+}
+
+/// Looks for the user's file from here on.
+pub(super) fn watch(file: &Path) -> Result<FileWatch> {
+    let unwatched = |error| Error::config("triggers.file", format!("nothing can look for it: {error}"));
+    FileWatch::start(file.to_owned()).map_err(unwatched)
 }
 
 impl HessianProbe {
@@ -37,8 +41,7 @@ impl HessianProbe {
         if causes.is_empty() {
             return Ok(false);
         }
-        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
-        let triggered = Triggered { step, unix_time, causes, recent: self.armed.state.recent() };
+        let triggered = Triggered { step, unix_time: unix_time(), causes, recent: self.armed.state.recent() };
         let level = if host.group().rank() == 0 { ::log::Level::Warn } else { ::log::Level::Debug };
         ::log::log!(level, "step {step}: a probe starts by itself: {triggered}");
         self.record(Record::Triggered(triggered));
@@ -61,8 +64,7 @@ impl HessianProbe {
             put(2, tracked.and_then(|tracked| tracked.stability.as_ref()?.margin));
             let sharpness = self.latest_sharpness().filter(|found| found.step == step);
             put(3, sharpness.and_then(|found| found.step_ratio_at_least()));
-            let file = self.config.triggers.file.clone();
-            local[8] = f64::from(u8::from(file.is_some_and(|file| self.armed.consume(&file))));
+            local[8] = f64::from(u8::from(self.armed.file.as_ref().is_some_and(FileWatch::take)));
         }
         let sums = ranks.sum(host, LISTENING, local.len(), Ok(local))?;
         let take = |place: usize| (sums[2 * place + 1] > 0.0).then(|| sums[2 * place] / sums[2 * place + 1]);
@@ -110,31 +112,5 @@ impl HessianProbe {
             return Ok(Control::RequestCheckpoint);
         }
         Ok(Control::Continue)
-    }
-}
-
-impl Armed {
-    /// Whether the file has appeared; removes it. One that cannot be removed counts once for each time that it is touched.
-    fn consume(&mut self, file: &Path) -> bool {
-        let touched = match fs::symlink_metadata(file) {
-            Ok(metadata) => metadata.modified().unwrap_or(UNIX_EPOCH),
-            Err(_) => return false,
-        };
-        if self.heeded == Some(touched) {
-            return false;
-        }
-        match fs::remove_file(file) {
-            Ok(()) => self.heeded = None,
-            // Another process was faster: one of the two heeds it.
-            Err(error) if error.kind() == NotFound => return false,
-            Err(error) => {
-                ::log::warn!(
-                    "{} cannot be removed ({error}); it is heeded again when it is touched",
-                    file.display()
-                );
-                self.heeded = Some(touched);
-            }
-        }
-        true
     }
 }

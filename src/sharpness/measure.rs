@@ -3,6 +3,7 @@
 use super::config::SharpnessConfig;
 use super::record::CriticalSharpness;
 use super::search::Search;
+use crate::clock::unix_time;
 use crate::config::ProbeConfig;
 use crate::directions::Lent;
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::sums;
 use crate::sharded::vector::ShardedVector;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tch::Tensor;
 
 const ALONG: &str = "the loss along the update";
@@ -70,7 +71,7 @@ pub(crate) fn measure(
     let learning_rate = learning_rate.filter(|eta| *eta > 0.0 && eta.is_finite());
     Ok(Some(CriticalSharpness {
         step,
-        unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        unix_time: unix_time(),
         coming,
         loss,
         update_norm: squared.sqrt(),

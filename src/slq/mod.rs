@@ -1,39 +1,41 @@
 //! One probe: stochastic Lanczos quadrature of the host's loss, from the loan of θ to the snapshot.
 
+mod best;
 mod deflation;
+mod hessian;
 mod preconditioned;
 mod report;
 mod resume;
+mod runs;
 mod start;
 
 use crate::blocks::{self, Partition};
-use crate::config::{ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
+use crate::checkpoint::krylov::SavedProbe;
+use crate::clock::unix_time;
+use crate::config::{ProbeConfig, SpectrumOf};
 use crate::cost::{Facts, Memory};
 use crate::directions;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::interrupt::Interrupter;
-use crate::krylov::lanczos::{Operator, agree, orthogonality_defect};
-use crate::krylov::ritz::RitzVectors;
-use crate::krylov::{Basis, Lanczos, LanczosRun, LanczosState};
+use crate::krylov::lanczos::agree;
 use crate::memory;
 use crate::operator::finite_difference::FiniteDifference;
 use crate::operator::{Calibration, Learned, Start};
 use crate::progress::Observer;
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
-use crate::sharded::vector::copied;
-use crate::spectrum::{
-    Cost, ProbeRecord, SNAPSHOT_VERSION, Snapshot, Statistics, ghosts, quadrature, regime,
-};
+use crate::spectrum::{Cost, SNAPSHOT_VERSION, Snapshot, Statistics, regime};
+use best::Best;
 use deflation::Deflation;
 pub(crate) use preconditioned::Lent;
 pub(crate) use report::report;
 use report::{SpentOn, cost, timed};
 use resume::{Restored, Resume};
-use start::{Storage, begin, draw, torch};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tch::Tensor;
+use runs::Runs;
+pub(crate) use runs::spectrum;
+use start::{Storage, draw, torch};
+use std::time::Instant;
 
 const STARTING: &str = "drawing a probe vector";
 const COUNTING: &str = "adding up what a probe cost";
@@ -55,133 +57,73 @@ pub(crate) fn snapshot(
     partition: Option<&Partition>,
     step: u64,
 ) -> Result<Snapshot> {
-    let Learned { calibration, top } = learned;
+    let Learned { calibration, top, left_out } = learned;
     let Watch { interrupter, observer } = watch;
     let started = Instant::now();
     let mut ranks = Ranks::new(host);
     let tokens = host.probe_tokens();
     let slq = &config.slq;
-    let lent = Lent::of(host, slq.operator, &mut ranks, step)?;
+    let lent = Lent::of(host, slq.operator, &mut ranks, left_out, step)?;
     let update = directions::Lent::of(host, config.directions.update, &mut ranks)?;
     let mut spent_on = SpentOn::default();
     let storage = timed(&mut spent_on.saving, || Storage::new(layout, slq));
     let storage = storage.map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
     let mut resume = Resume::new(host, layout, config, &lent, step, &mut ranks, &mut basis)?;
-    if let Some(saved) = resume.as_ref().and_then(Resume::saved) {
-        // As it was before the probe that is resumed began to count.
-        *calibration =
-            Calibration { age: saved.calibration.age.saturating_sub(1), ..saved.calibration.clone() };
-    } else {
-        let drawn = timed(&mut spent_on.drawing, || draw(layout, slq, 0, &mut basis));
-        let drawn = drawn.map_err(|source| torch(&ranks, source));
-        ranks.agree(host, STARTING, drawn)?;
-    }
-    // Along the first vector; any will do where the noise is known.
-    let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
-    // Nothing is measured anew in a probe that is resumed, whose rows are taken.
-    let next = basis.next_row().map_err(|source| torch(&ranks, source))?;
-    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&next);
-    let start = Start { vector: &direction, spare };
-    let w = &mut w;
-    let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
-    let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
-    let restored = resume.as_mut().map(|resume| resume.restore(&mut operator));
-    let Restored { done: mut probes, mut begun, preconditioned: earlier } = restored.unwrap_or_default();
-    let mut deflation = None;
-    let mut best = f64::NEG_INFINITY;
-    let mut mark = operator.moment();
-    if slq.deflate > 0 {
-        begin(&mut operator, slq, 0, &mut basis)?;
-        let run = lanczos.run(&mut operator, &mut basis, w)?;
-        let record = spectrum(&mut operator, 0, &run, &basis, slq)?;
-        deflation = Deflation::of(&mut operator, slq, &run, &record, &basis, w)?;
-        operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
-        mark = operator.lap(mark, &mut spent_on.lanczos);
-    }
-    let planned = if slq.operator.includes_hessian() { slq.probes } else { 0 };
-    let runs = planned + lent.runs(slq);
-    for index in probes.len() as u64..planned as u64 {
-        let mut state = match begun.take() {
-            Some(state) => state,
-            None => {
-                begin(&mut operator, slq, index, &mut basis)?;
-                mark = operator.lap(mark, &mut spent_on.drawing);
-                if let Some(deflation) = &mut deflation {
-                    deflation.project(&mut operator, &mut basis, w)?;
-                }
-                LanczosState::default()
+    let before = calibration.clone();
+    let (mut operator, direction, next) = loop {
+        let saved = resume.as_ref().and_then(Resume::saved);
+        *calibration = match saved {
+            // As it was before the probe that is resumed began to count.
+            Some(SavedProbe { calibration: saved, .. }) => {
+                Calibration { age: saved.age.saturating_sub(1), ..saved.clone() }
             }
+            None => before.clone(),
         };
-        let run = (index as usize, runs);
-        while match &mut deflation {
-            Some(deflation) => deflation.advance(&lanczos, &mut operator, &mut basis, w, &mut state)?,
-            None => lanczos.advance(&mut operator, &mut basis, w, &mut state)?,
-        } {
-            operator.lap(mark, &mut spent_on.lanczos);
-            observer.stepped(run, &lanczos, &state, false, operator.gradients());
-            if let Some(resume) = &mut resume {
-                resume.save(&mut operator, &basis, &probes, (&state, None))?;
-            }
-            mark = operator.moment();
+        if saved.is_none() {
+            let drawn = timed(&mut spent_on.drawing, || draw(layout, slq, 0, &mut basis));
+            let drawn = drawn.map_err(|source| torch(&ranks, source));
+            ranks.agree(host, STARTING, drawn)?;
         }
-        mark = operator.lap(mark, &mut spent_on.lanczos);
-        observer.stepped(run, &lanczos, &state, true, operator.gradients());
-        let record = spectrum(&mut operator, index, &state.run, &basis, slq)?;
-        operator.lap(mark, &mut spent_on.checks);
-        ::log::debug!(
-            "step {step}: probe vector {} of {}: {} Lanczos steps, Ritz values from {:.4e} to {:.4e}, {} gradients so far",
-            index + 1,
-            slq.probes,
-            record.alpha.len(),
-            record.nodes.first().copied().unwrap_or(f64::NAN),
-            record.nodes.last().copied().unwrap_or(f64::NAN),
-            operator.gradients(),
-        );
-        let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
-        let tracked = config.track.every.is_some() && slq.operator.is_hessian();
-        if tracked && deflation.is_none() && highest > best {
-            best = highest;
-            keep_top(&mut operator, &state.run, &basis, w, top)?;
+        // Along the first vector; any will do where the noise is known.
+        let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
+        // Nothing is measured anew in a probe that is resumed, whose rows are taken.
+        let next = basis.next_row().map_err(|source| torch(&ranks, source))?;
+        let start = Start { vector: &direction, spare: saved.is_none().then_some(&next) };
+        let mut operator =
+            FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, &mut w)?;
+        let refused = match &mut resume {
+            Some(resume) => resume.refuses(&mut operator)?,
+            None => false,
+        };
+        if !refused {
+            break (operator, direction, next);
         }
-        probes.push(match &deflation {
-            Some(deflation) => deflation.complete(record),
-            None => record,
-        });
-        if let Some(resume) = &mut resume {
-            resume.next_run();
-        }
-        mark = operator.moment();
-    }
+        // What it says of the noise is of other data, too.
+        operator.finish()?;
+    };
+    let restored = resume.as_mut().map(|resume| resume.restore(&mut operator));
+    let Restored { done, begun, preconditioned: earlier } = restored.unwrap_or_default();
+    let on_hessian = if slq.operator.includes_hessian() { slq.probes } else { 0 };
+    let all = on_hessian + lent.runs(slq);
+    let best = Best::new(config.track.every.is_some());
+    let mut runs = Runs { step, slq, on_hessian, all, basis, w, observer, resume, best, spent_on };
+    let (mut probes, deflation) = hessian::measure(&mut operator, &mut runs, done, begun)?;
     let (loss, gradient_norm, parameter_norm) =
         (operator.loss, operator.gradient_norm, operator.parameter_norm);
     let (mut products, mut redone) = (std::mem::take(&mut operator.products), operator.redone);
     let calibration_gradients = operator.calibration_gradients;
-    if slq.deflate > 0 {
-        operator.swap_memory(|calibration| &mut calibration.deflated_curvature);
-    }
-    let told = (planned, runs);
-    let kept = config.track.every.is_some().then_some(top);
-    if let Some(resume) = &mut resume {
+    if let Some(resume) = &mut runs.resume {
         resume.complete(&probes, &products, redone);
     }
-    let earlier = earlier.zip(begun);
-    mark = operator.moment();
-    let preconditioned = lent.measure(
-        &mut operator,
-        slq,
-        (&mut basis, &mut *w),
-        told,
-        observer,
-        (kept, resume.as_mut(), earlier),
-    )?;
-    operator.lap(mark, &mut spent_on.lanczos);
+    let preconditioned = lent.measure(&mut operator, &mut runs, earlier)?;
+    let Runs { mut basis, mut w, observer, resume, best, mut spent_on, .. } = runs;
     let directions = match config.directions.is_on() {
         true => {
             basis.clear();
             let v = basis.next_row();
             let v = agree(&mut operator, STARTING, v)?;
-            Some(directions::on_loan(&mut operator, config.directions, &update, &v, w)?)
+            Some(directions::on_loan(&mut operator, config.directions, &update, &v, &mut w)?)
         }
         false => None,
     };
@@ -192,16 +134,19 @@ pub(crate) fn snapshot(
         // Its memory, of which `direction` and `next` are parts, is that of the blocks now.
         drop((basis, direction, next, deflation));
         basis_bytes = basis_bytes.max(blocks::bytes(layout, partition, config));
-        mark = operator.moment();
-        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, w, observer)?);
+        let mark = operator.moment();
+        block_diagonal = Some(blocks::on_loan(&mut operator, partition, config, &mut w, observer)?);
         operator.lap(mark, &mut spent_on.blocks);
     }
-    let gradients_before = resume.map_or(0, Resume::finish);
-    let mut spent = operator.finish()?;
-    spent.gradients += gradients_before;
+    let peak = memory::peak();
+    let peaks = vec![peak.unwrap_or(0) as f64, f64::from(u8::from(peak.is_none()))];
+    let (mut spent, peaks) = operator.finish_with(COUNTING, peaks)?;
+    best.hand_on(top);
+    spent.gradients += resume.map_or(0, Resume::finish);
     let more = u64::from(preconditioned.is_some()) + u64::from(config.directions.update);
     spent.vector_bytes += more * layout.vector_bytes();
-    let peak_memory_bytes = peak_memory(host, &mut ranks)?;
+    // Where one rank does not know its own, the sum is not known.
+    let peak_memory_bytes = (peaks[1] == 0.0).then_some(peaks[0] as u64);
     let mut order = layout.parameters();
     if let (Some(found), false) = (&preconditioned, slq.operator.includes_hessian()) {
         // The snapshot's own spectrum is that of the preconditioned operator.
@@ -236,7 +181,7 @@ pub(crate) fn snapshot(
     Ok(Snapshot {
         version: SNAPSHOT_VERSION,
         step,
-        unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        unix_time: unix_time(),
         world_size: ranks.world_size(),
         parameters: layout.parameters(),
         tokens,
@@ -267,35 +212,6 @@ pub(crate) fn snapshot(
     })
 }
 
-/// The peaks of all ranks' processes; `None` where one of them does not know its own. Collective.
-fn peak_memory(host: &dyn Host, ranks: &mut Ranks) -> Result<Option<u64>> {
-    let peak = memory::peak();
-    let local = vec![peak.unwrap_or(0) as f64, f64::from(u8::from(peak.is_none()))];
-    let sums = ranks.sum(host, COUNTING, local.len(), Ok(local))?;
-    Ok((sums[1] == 0.0).then_some(sums[0] as u64))
-}
-
-/// Keeps the Ritz vector of a run's largest value, where all vectors of the run are stored.
-fn keep_top(
-    operator: &mut dyn Operator,
-    run: &LanczosRun,
-    basis: &Basis,
-    w: &mut Tensor,
-    top: &mut Option<Tensor>,
-) -> Result<()> {
-    if basis.stored() < run.alpha.len() {
-        return Ok(());
-    }
-    // T was decomposed before, without an error.
-    let Ok(ritz) = RitzVectors::new(run) else { return Ok(()) };
-    let kept = ritz.write(ritz.top(), basis, w).and_then(|()| copied(w));
-    match kept {
-        Ok(vector) => *top = Some(vector),
-        Err(error) => operator.defer(STARTING, Err(error)),
-    }
-    Ok(())
-}
-
 /// The bytes that a probe takes on this rank, by the [law](crate::cost::Memory); in place of the basis what the blocks of
 /// `partition` take, where that is more.
 pub(crate) fn bytes(
@@ -307,25 +223,4 @@ pub(crate) fn bytes(
     let blocks = partition.map_or(0, |partition| blocks::bytes(layout, partition, config));
     // What overflows is more than any budget.
     Memory::new(&Facts::of(host, layout, config), config, blocks).map_or(u64::MAX, |memory| memory.total())
-}
-
-/// What a run found. T was computed from reduced sums: every rank fails alike, if at all.
-pub(crate) fn spectrum(
-    operator: &mut dyn Operator,
-    index: u64,
-    run: &LanczosRun,
-    basis: &Basis,
-    slq: &SlqConfig,
-) -> Result<ProbeRecord> {
-    let roundoff = operator.layout().vector_roundoff();
-    let keeps_orthogonal = matches!(slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
-    let found = quadrature(index, run)
-        .and_then(|record| if keeps_orthogonal { Ok(record) } else { ghosts::merge(record, run, roundoff) });
-    let record = found.map_err(|_| Error::NonFinite {
-        rank: operator.rank(),
-        what: "the tridiagonal matrix T",
-        during: "the quadrature",
-    })?;
-    let orthogonality_defect = if keeps_orthogonal { orthogonality_defect(operator, basis)? } else { None };
-    Ok(ProbeRecord { orthogonality_defect, ..record })
 }

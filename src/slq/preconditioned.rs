@@ -1,24 +1,21 @@
 //! Runs on the Hessian as the loop's optimizer sees it, and what it bears.
 
-use super::resume::Resume;
+use super::resume::Earlier;
+use super::runs::{Runs, spectrum};
 use super::start::draw_into;
-use super::{keep_top, spectrum};
-use crate::checkpoint::krylov::SavedPreconditioned;
 use crate::config::{SlqConfig, SpectrumOf};
 use crate::error::{Error, Result};
 use crate::hash::{as_f64, fnv1a};
 use crate::host::Host;
 use crate::krylov::lanczos::agree;
-use crate::krylov::{Basis, Lanczos, LanczosState, Operator, Wrapper};
+use crate::krylov::{LanczosState, Operator, Wrapper};
 use crate::operator::Preconditioned;
 use crate::operator::ProductRecord;
 use crate::operator::finite_difference::FiniteDifference;
 use crate::optimizer::{Optimizer, PreconditionedSpectrum, Preconditioner, Stability};
-use crate::progress::Observer;
 use crate::sharded::random::RandomProbe;
 use crate::sharded::ranks::Ranks;
 use crate::spectrum::{Extreme, HvpReport, ProbeRecord, largest, smallest};
-use tch::Tensor;
 
 const LENDING: &str = "lending the optimizer";
 const STARTING: &str = "drawing a preconditioned probe vector";
@@ -38,15 +35,16 @@ pub(super) struct Found {
     pub(super) redone: u64,
 }
 
-/// Where the top vector goes, where runs are saved, and what an earlier process has saved: the runs that are complete, and
-/// the one under way.
-pub(super) type Handed<'a> =
-    (Option<&'a mut Option<Tensor>>, Option<&'a mut Resume>, Option<(SavedPreconditioned, LanczosState)>);
-
 impl Lent {
     /// What the host lends. Collective where the preconditioned operator is asked for: ranks make sure that they all
-    /// have it, with the same settings.
-    pub(crate) fn of(host: &dyn Host, operator: SpectrumOf, ranks: &mut Ranks, step: u64) -> Result<Self> {
+    /// have it, with the same settings. Where it is left out, that is said when its reason is not `left_out`, the last one.
+    pub(crate) fn of(
+        host: &dyn Host,
+        operator: SpectrumOf,
+        ranks: &mut Ranks,
+        left_out: &mut Option<String>,
+        step: u64,
+    ) -> Result<Self> {
         let rank = ranks.rank();
         let lent = host.optimizer().map_err(|source| Error::Host { rank, during: LENDING, source });
         if operator.is_hessian() {
@@ -77,9 +75,13 @@ impl Lent {
             return Err(Error::Optimizer { rank, reason });
         }
         match preconditioner {
-            Ok(preconditioner) => Ok(Self { optimizer, preconditioner: Some(preconditioner) }),
+            Ok(preconditioner) => {
+                *left_out = None;
+                Ok(Self { optimizer, preconditioner: Some(preconditioner) })
+            }
             Err(reason) if operator.includes_hessian() => {
-                if rank == 0 {
+                let said = left_out.replace(reason.clone()).is_some_and(|last| last == reason);
+                if rank == 0 && !said {
                     ::log::info!(target: "hessian_probe", "step {step}: no preconditioned spectrum: {reason}");
                 }
                 Ok(Self::default())
@@ -103,32 +105,30 @@ impl Lent {
         if self.preconditioner.is_some() { slq.probes } else { 0 }
     }
 
-    /// Lanczos runs on the preconditioned operator, if there is one; the vector of its largest Ritz value is kept in `top`,
-    /// which is what tracking starts from. They go on from `earlier`, another process's. Collective.
+    /// Lanczos runs on the preconditioned operator, if there is one; the vector of its largest Ritz value is what tracking
+    /// starts from. They go on from `earlier`, another process's. Collective.
     pub(super) fn measure(
         &self,
         operator: &mut FiniteDifference<'_, '_>,
-        slq: &SlqConfig,
-        (basis, w): (&mut Basis, &mut Tensor),
-        (before, runs): (usize, usize),
-        observer: &mut Observer,
-        (mut top, mut resume, earlier): Handed<'_>,
+        runs: &mut Runs<'_>,
+        earlier: Option<Earlier>,
     ) -> Result<Option<Found>> {
-        let mut best = f64::NEG_INFINITY;
         let Some(preconditioner) = &self.preconditioner else { return Ok(None) };
-        let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
+        let (slq, lanczos) = (runs.slq, runs.lanczos());
+        let Runs { on_hessian, all, basis, w, observer, resume, best, spent_on, .. } = runs;
         let products = std::mem::take(&mut operator.products);
         let redone = operator.redone;
         operator.swap_memory(|calibration| &mut calibration.preconditioned_curvature);
         let mut found = Found { probes: Vec::new(), moved: 0, products: Vec::new(), redone: 0 };
         let mut begun = None;
-        if let Some((saved, state)) = earlier {
+        if let Some(Earlier { saved, state }) = earlier {
             operator.products = saved.products;
             operator.redone = saved.redone;
             operator.go_on_from(state.run.alpha.len());
             found.probes = saved.done;
             begun = Some((state, saved.last));
         }
+        let mut mark = operator.moment();
         for index in found.probes.len()..slq.probes {
             // The run under way has its first vector; what P makes of another one is as good for everything else.
             let row = match &begun {
@@ -154,25 +154,27 @@ impl Lent {
                     LanczosState::default()
                 }
             };
-            let run = (before + index, runs);
+            mark = preconditioned.inner().lap(mark, &mut spent_on.drawing);
+            let run = (*on_hessian + index, *all);
             while lanczos.advance(&mut preconditioned, basis, w, &mut state)? {
+                preconditioned.inner().lap(mark, &mut spent_on.lanczos);
                 observer.stepped(run, &lanczos, &state, false, preconditioned.inner().gradients());
-                if let Some(resume) = resume.as_deref_mut() {
+                if let Some(resume) = resume {
                     let last = preconditioned.last();
                     resume.save(preconditioned.inner_mut(), basis, &found.probes, (&state, last))?;
                 }
+                mark = preconditioned.inner().moment();
             }
+            mark = preconditioned.inner().lap(mark, &mut spent_on.lanczos);
             observer.stepped(run, &lanczos, &state, true, preconditioned.inner().gradients());
             let record = spectrum(&mut preconditioned, index as u64, &state.run, basis, slq)?;
-            let highest = record.nodes.last().copied().unwrap_or(f64::NEG_INFINITY);
-            if let Some(top) = top.as_deref_mut().filter(|_| highest > best) {
-                best = highest;
-                keep_top(&mut preconditioned, &state.run, basis, w, top)?;
-            }
+            preconditioned.inner().lap(mark, &mut spent_on.checks);
+            best.offer(&mut preconditioned, &record, &state.run, basis, w);
             found.probes.push(record);
-            if let Some(resume) = resume.as_deref_mut() {
+            if let Some(resume) = resume {
                 resume.next_run();
             }
+            mark = preconditioned.inner().moment();
         }
         operator.swap_memory(|calibration| &mut calibration.preconditioned_curvature);
         found.products = std::mem::replace(&mut operator.products, products);

@@ -298,7 +298,11 @@ impl Snapshot {
     /// host lends no optimizer, or the operator that counts for it was not asked for.
     #[must_use]
     pub fn margin(&self) -> Option<f64> {
-        let preconditioned = self.preconditioned.as_ref().map(|seen| &seen.stability);
-        preconditioned.or(self.stability.as_ref()).and_then(|stability| stability.margin)
+        self.effective_stability().and_then(|stability| stability.margin)
+    }
+
+    /// That of the operator that counts for the optimizer.
+    pub(crate) fn effective_stability(&self) -> Option<&Stability> {
+        self.preconditioned.as_ref().map(|seen| &seen.stability).or(self.stability.as_ref())
     }
 }

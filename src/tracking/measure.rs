@@ -1,6 +1,7 @@
 //! A short Lanczos run from the last top vector.
 
 use super::record::Tracked;
+use crate::clock::unix_time;
 use crate::config::{Distribution, ProbeConfig, Reorthogonalize, SpectrumOf};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -16,7 +17,7 @@ use crate::sharded::sums;
 use crate::sharded::vector::ShardedVector;
 use crate::slq::Lent;
 use crate::spectrum::{largest, quadrature};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tch::{TchError, Tensor};
 
 const TRACKING: &str = "tracking the largest eigenvalue";
@@ -35,9 +36,9 @@ pub(crate) fn track(
     let mut ranks = Ranks::new(host);
     let rank = ranks.rank();
     let tracked = tracked_operator(config);
-    let lent = Lent::of(host, tracked, &mut ranks, step)?;
+    let Learned { calibration, top, left_out } = learned;
+    let lent = Lent::of(host, tracked, &mut ranks, left_out, step)?;
     let lanczos = Lanczos { steps: config.track.products, reorthogonalize: Reorthogonalize::Full };
-    let Learned { calibration, top } = learned;
     let prepared = prepare(layout, config, &lanczos, top.as_ref());
     let prepared = prepared.map_err(|source| Error::Torch { rank, during: TRACKING, source });
     let (mut basis, first, random, mut w) = ranks.agree(host, TRACKING, prepared)?;
@@ -81,7 +82,7 @@ pub(crate) fn track(
     *top = Some(w);
     Ok(Tracked {
         step,
-        unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        unix_time: unix_time(),
         loss,
         gradient_norm,
         stability: lent.stability_at(lambda_max.value),

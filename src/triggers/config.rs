@@ -8,7 +8,8 @@ use std::path::PathBuf;
 const LONGEST: usize = 1 << 16;
 
 /// What starts a probe besides the schedule; off by default. With any of it on, every step takes one all_reduce of a few
-/// numbers, and keeps as many as `window` and `recent` say.
+/// numbers, from which all ranks draw the same conclusion, and keeps as many as `window` and `recent` say.
+/// `checkpoint_margin` and `stop_margin` start none: with these alone, only a step that has measured a margin takes one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TriggersConfig {
@@ -25,7 +26,8 @@ pub struct TriggersConfig {
     /// The largest `step_ratio` that `[sharpness]` may find without a probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_ratio: Option<f64>,
-    /// A file for which rank 0 looks after each step: when it appears, it is removed and a probe follows.
+    /// A file for which rank 0 looks ten times a second, on a thread of its own: when it is there, it is removed, and a probe
+    /// follows the step that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// For so many steps after a trigger neither losses nor margins are one again. A file always is.

@@ -41,8 +41,8 @@ impl TriggerState {
 
     /// Takes in the numbers of a step, and says why a probe should start, if it should.
     pub(crate) fn step(&mut self, step: u64, config: &TriggersConfig, signals: Signals) -> Vec<Cause> {
-        let middle = Middle::of(self.losses.iter().copied());
-        let middle = middle.filter(|_| 2 * self.losses.len() >= config.window);
+        let judged = Some(&self.losses).filter(|losses| 2 * losses.len() >= config.window);
+        let middle = judged.and_then(|losses| Middle::of(losses.iter().copied()));
         let finite = |value: &f64| value.is_finite();
         let loss = signals.loss.filter(finite);
         let score = middle.zip(loss).map(|(middle, loss)| middle.score(loss)).filter(finite);

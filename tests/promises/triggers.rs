@@ -9,6 +9,8 @@ use hessian_probe::{
 };
 use hessian_probe_fsdp::{Dtype, Trainer};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// The trainer, which tells a loss of this rank's own.
 struct Told<'t>(&'t mut Trainer, Option<f64>);
@@ -151,6 +153,11 @@ fn a_file_that_the_user_touches_starts_one_probe_on_all_ranks() {
         let found = probed(&mut probe, &mut trainer, 0..12, |step| {
             if rank == 0 && [3, 7, 8].contains(&step) {
                 std::fs::write("probe-now", b"").unwrap();
+                // No step waits for the disk: the one that follows the look heeds it.
+                let until = Instant::now() + Duration::from_secs(20);
+                while Path::new("probe-now").exists() && Instant::now() < until {
+                    sleep(Duration::from_millis(2));
+                }
             }
             None
         });

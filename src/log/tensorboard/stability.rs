@@ -22,8 +22,7 @@ pub(super) fn stability_scalars(all: &mut Vec<Scalar>, snapshot: &Snapshot) {
         push(all, "preconditioned/moved".into(), meaning.into(), seen.moved as f64);
     }
     direction_scalars(all, snapshot);
-    let preconditioned = snapshot.preconditioned.as_ref().map(|seen| &seen.stability);
-    let Some(stability) = preconditioned.or(snapshot.stability.as_ref()) else { return };
+    let Some(stability) = snapshot.effective_stability() else { return };
     let mut plain = |tag: &str, meaning: &str, value: Option<f64>| {
         if let Some(value) = value {
             push(all, tag.into(), meaning.into(), value);
