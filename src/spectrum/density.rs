@@ -38,18 +38,20 @@ impl Density {
     pub fn new(probes: &[ProbeRecord], axis: Axis, points: usize) -> Option<Self> {
         let placed = Placed::new(probes, axis)?;
         let positions = grid(placed.reach(), points);
-        Some(placed.density(axis, positions))
+        Some(Self::of(&placed, axis, positions))
     }
 
     /// The same at places of one's own, so that several spectra can be laid side by side: `positions` are equidistant and
     /// ascend. A node narrower than their distance is drawn that wide: it would fall between them. `None` without nodes.
     #[must_use]
     pub fn at(probes: &[ProbeRecord], axis: Axis, positions: Vec<f64>) -> Option<Self> {
-        let mut placed = Placed::new(probes, axis)?;
-        if let [first, second, ..] = positions[..] {
-            placed.width = placed.width.max(second - first);
-        }
-        Some(placed.density(axis, positions))
+        let placed = Placed::new(probes, axis)?.visible_at(&positions);
+        Some(Self::of(&placed, axis, positions))
+    }
+
+    fn of(placed: &Placed, axis: Axis, positions: Vec<f64>) -> Self {
+        let values = positions.iter().map(|&position| axis.value(position)).collect();
+        Self { axis, width: placed.width, values, density: placed.density(&positions), positions }
     }
 }
 
@@ -85,7 +87,16 @@ impl Placed {
         (self.bounds.0 - MARGIN * self.width, self.bounds.1 + MARGIN * self.width)
     }
 
-    fn density(self, axis: Axis, positions: Vec<f64>) -> Density {
+    /// With nodes at least as wide as equidistant positions are apart: narrower ones would fall between them.
+    pub(super) fn visible_at(self, positions: &[f64]) -> Self {
+        match positions {
+            [first, second, ..] => Self { width: self.width.max(second - first), ..self },
+            _ => self,
+        }
+    }
+
+    /// At each of these positions, with its standard error over probe vectors.
+    pub(super) fn density(&self, positions: &[f64]) -> Vec<Estimate> {
         let width = self.width;
         let norm = (width * std::f64::consts::TAU.sqrt()).recip();
         let smooth = |nodes: &[(f64, f64)], x: f64| -> f64 {
@@ -93,9 +104,7 @@ impl Placed {
             nodes.iter().map(|&(node, weight)| weight * kernel(node)).sum()
         };
         let of = |&x: &f64| mean(&self.probes.iter().map(|nodes| smooth(nodes, x)).collect::<Vec<_>>());
-        let density = positions.iter().map(of).collect();
-        let values = positions.iter().map(|&position| axis.value(position)).collect();
-        Density { axis, width, values, positions, density }
+        positions.iter().map(of).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Densities of several snapshots on one axis: what a heat map over training steps shows.
 
 use crate::spectrum::axis::Axis;
-use crate::spectrum::density::{Density, Placed, grid};
+use crate::spectrum::density::{Placed, grid};
 use crate::spectrum::snapshot::{Estimate, ProbeRecord, Snapshot};
 use std::f64::consts::LN_10;
 
@@ -49,19 +49,21 @@ pub struct DensityOverSteps {
     pub values: Vec<f64>,
     /// Their positions.
     pub positions: Vec<f64>,
-    /// One for each spectrum, in the order given.
+    /// One for each spectrum that has nodes, in the order given.
     pub columns: Vec<DensityColumn>,
 }
 
 /// The density at one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DensityColumn {
+    /// Which of the spectra given it is of: those without nodes have none.
+    pub index: usize,
     /// The step.
     pub step: u64,
     /// Eigenvalues smaller than this are unresolved.
     pub floor: f64,
     /// The number of eigenvalues for each decade of |λ| (for each ln 10 of position, near zero), with its standard error
-    /// over probe vectors: n · ln 10 · [`Density::density`].
+    /// over probe vectors: n · ln 10 · [`Density::density`](super::Density::density).
     pub per_decade: Vec<Estimate>,
 }
 
@@ -72,22 +74,41 @@ impl DensityOverSteps {
     pub fn new<'a>(spectra: impl IntoIterator<Item = &'a SpectrumAt>, points: usize) -> Option<Self> {
         let spectra: Vec<&SpectrumAt> = spectra.into_iter().collect();
         let axis = Axis::symmetric_log_over(spectra.iter().map(|of| (of.floor, &of.probes[..])));
-        let reaches =
-            spectra.iter().filter_map(|of| Placed::new(&of.probes, axis)).map(|placed| placed.reach());
+        let place =
+            |(index, of): (usize, &&'a SpectrumAt)| Some((index, *of, Placed::new(&of.probes, axis)?));
+        let placed: Vec<(usize, &SpectrumAt, Placed)> =
+            spectra.iter().enumerate().filter_map(place).collect();
+        let reaches = placed.iter().map(|(_, _, placed)| placed.reach());
         let reach = reaches.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         let positions = grid(reach, points);
-        let column = |of: &&SpectrumAt| {
+        let column = |(index, of, placed): (usize, &SpectrumAt, Placed)| {
             let scale = of.parameters as f64 * LN_10;
-            let density = Density::at(&of.probes, axis, positions.clone())?;
-            let per_decade = density.density.into_iter().map(|point| Estimate {
-                mean: scale * point.mean,
-                standard_error: point.standard_error.map(|error| scale * error),
-            });
-            Some(DensityColumn { step: of.step, floor: of.floor, per_decade: per_decade.collect() })
+            let per_decade =
+                placed.visible_at(&positions).density(&positions).into_iter().map(|point| Estimate {
+                    mean: scale * point.mean,
+                    standard_error: point.standard_error.map(|error| scale * error),
+                });
+            DensityColumn { index, step: of.step, floor: of.floor, per_decade: per_decade.collect() }
         };
-        let columns = spectra.iter().filter_map(column).collect();
+        let columns = placed.into_iter().map(column).collect();
         let values = positions.iter().map(|&position| axis.value(position)).collect();
         Some(Self { axis, values, positions, columns })
+    }
+
+    /// The index of the column that is nearest to a step, where steps ascend: each reaches half-way to its neighbours, and the
+    /// later of two has what lies in the middle. 0 where there are none.
+    #[must_use]
+    pub fn column_at(&self, step: f64) -> usize {
+        let distance = |column: &DensityColumn| (column.step as f64 - step).abs();
+        self.columns.windows(2).take_while(|pair| distance(&pair[1]) <= distance(&pair[0])).count()
+    }
+
+    /// The index of the nearest of [`positions`](Self::positions).
+    #[must_use]
+    pub fn place_at(&self, position: f64) -> usize {
+        let [first, .., last] = self.positions[..] else { return 0 };
+        let share = (position - first) / (last - first);
+        (share.clamp(0.0, 1.0) * (self.positions.len() - 1) as f64).round() as usize
     }
 
     /// The common logarithm of the largest number of eigenvalues for each decade, rounded up; at least 1 decade above
@@ -113,6 +134,7 @@ impl DensityOverSteps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spectrum::Density;
 
     fn spectrum(step: u64, nodes: &[f64], weights: &[f64]) -> SpectrumAt {
         let probe =
@@ -129,7 +151,8 @@ mod tests {
             spectrum(30, &[-1e-4, 2.0], &[0.5, 0.5]),
         ];
         let found = DensityOverSteps::new(&spectra, 4000).unwrap();
-        assert_eq!(found.columns.iter().map(|column| column.step).collect::<Vec<_>>(), [0, 10, 30]);
+        let told = found.columns.iter().map(|column| (column.index, column.step));
+        assert_eq!(told.collect::<Vec<_>>(), [(0, 0), (1, 10), (3, 30)]);
         let decade = (found.positions[1] - found.positions[0]) / LN_10;
         for column in &found.columns {
             let total: f64 = column.per_decade.iter().map(|point| point.mean * decade).sum();
@@ -139,6 +162,38 @@ mod tests {
         let alone = &found.columns[1].per_decade;
         let top = (0..alone.len()).max_by(|&a, &b| alone[a].mean.total_cmp(&alone[b].mean)).unwrap();
         assert!((found.values[top] - 0.5).abs() < 0.01, "{}", found.values[top]);
+    }
+
+    /// The oracle is a density of its own for each spectrum.
+    #[test]
+    fn a_column_is_the_density_of_its_spectrum_bit_for_bit() {
+        let spectra = [
+            spectrum(0, &[-1.0, 0.001, 50.0], &[0.1, 0.8, 0.1]),
+            spectrum(10, &[], &[]),
+            spectrum(20, &[0.5], &[1.0]),
+        ];
+        let found = DensityOverSteps::new(&spectra, 300).unwrap();
+        for column in &found.columns {
+            let alone =
+                Density::at(&spectra[column.index].probes, found.axis, found.positions.clone()).unwrap();
+            assert_eq!(alone.values, found.values);
+            for (point, expected) in column.per_decade.iter().zip(&alone.density) {
+                assert_eq!(point.mean.to_bits(), (1000.0 * LN_10 * expected.mean).to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_belongs_to_the_nearest_column_and_a_position_to_the_nearest_place() {
+        let spectra = [0, 10, 30].map(|step| spectrum(step, &[-1.0, 1.0], &[0.5, 0.5]));
+        let found = DensityOverSteps::new(&spectra, 5).unwrap();
+        let columns = [-3.0, 4.9, 5.0, 19.9, 20.0, 99.0].map(|step| found.column_at(step));
+        assert_eq!(columns, [0, 0, 1, 1, 2, 2]);
+        let (first, distance) = (found.positions[0], found.positions[1] - found.positions[0]);
+        let places =
+            [-9.0, 0.0, 0.49, 0.51, 3.4, 3.6, 99.0].map(|share| found.place_at(first + share * distance));
+        assert_eq!(places, [0, 0, 0, 1, 3, 4, 4]);
+        assert_eq!((found.place_at(f64::NAN), found.column_at(f64::NAN)), (0, 0));
     }
 
     #[test]

@@ -18,15 +18,15 @@ pub(super) fn draw(found: &DensityOverSteps) -> Option<Canvas> {
         canvas.fill((inside[0], Frame::ROWS.0), (inside[1], Frame::ROWS.1), ZONE);
     }
     frame.grid(&mut canvas);
-    curve(&mut canvas, &frame, column, &found.positions);
+    curve(&mut canvas, &frame, column, found);
     frame.numbers(&mut canvas);
     Some(canvas)
 }
 
-fn curve(canvas: &mut Canvas, frame: &Frame, column: &DensityColumn, positions: &[f64]) {
+fn curve(canvas: &mut Canvas, frame: &Frame, column: &DensityColumn, found: &DensityOverSteps) {
     let row = |per_decade: f64| frame.row(per_decade.max(FEWEST).log10()).max(Frame::ROWS.0);
     let at = |x: i64| {
-        let index = nearest(positions, frame.x(x));
+        let index = found.place_at(frame.x(x));
         column.per_decade.get(index).filter(|point| point.mean.is_finite())
     };
     for x in Frame::COLUMNS.0..=Frame::COLUMNS.1 {
@@ -49,13 +49,6 @@ fn curve(canvas: &mut Canvas, frame: &Frame, column: &DensityColumn, positions: 
         }
         before = Some(here);
     }
-}
-
-/// The index of the nearest of equidistant positions.
-pub(super) fn nearest(positions: &[f64], place: f64) -> usize {
-    let [first, .., last] = positions else { return 0 };
-    let share = (place - first) / (last - first);
-    (share.clamp(0.0, 1.0) * (positions.len() - 1) as f64).round() as usize
 }
 
 #[cfg(test)]

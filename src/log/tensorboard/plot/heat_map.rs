@@ -1,7 +1,6 @@
 //! The density over steps.
 
 use super::canvas::{Canvas, Color, FLOOR};
-use super::density::nearest;
 use super::frame::{Frame, SIZE, Scale};
 use crate::spectrum::{Axis, DensityOverSteps};
 
@@ -16,17 +15,10 @@ pub(super) fn draw(found: &DensityOverSteps) -> Option<Canvas> {
     let frame = Frame::new(x, y);
     let mut canvas = Canvas::new(SIZE.0, SIZE.1);
     let top = found.top();
-    let mut column = 0;
     for x in Frame::COLUMNS.0..=Frame::COLUMNS.1 {
-        // Each step reaches half-way to its neighbours.
-        let step = frame.x(x);
-        let distance = |index: usize| (found.columns[index].step as f64 - step).abs();
-        while column + 1 < found.columns.len() && distance(column + 1) <= distance(column) {
-            column += 1;
-        }
-        let shown = &found.columns[column];
+        let shown = &found.columns[found.column_at(frame.x(x))];
         for row in Frame::ROWS.0..=Frame::ROWS.1 {
-            let per_decade = shown.per_decade[nearest(&found.positions, frame.y(row))].mean;
+            let per_decade = shown.per_decade[found.place_at(frame.y(row))].mean;
             canvas.set(x, row, Color::heat(DensityOverSteps::level(top, per_decade)));
         }
         if x % 4 < 2 {
