@@ -5,7 +5,8 @@
 //! - `run-K-vector-J.rank-R-of-W.safetensors`: what rank R of W counts of Lanczos vector J of run K (see `vectors`).
 //! - `state`: everything else, as a [`SavedProbe`]: JSON behind one line
 //!   `hessian-probe-krylov VERSION LENGTH CHECKSUM`.
-//!   It is written after the vectors that it refers to, so that it is never ahead of them.
+//!   It is written after the vectors that it refers to, so that it is never ahead of them, and removed before others are
+//!   written in their place.
 //!
 //! Vectors are found by global index: another number of ranks can go on from them. Whoever finds nothing
 //! that fits starts the probe afresh.
@@ -195,8 +196,18 @@ impl KrylovStore {
         self.written = 0;
     }
 
-    /// What was saved is of no use: the first run is to be.
+    /// What was saved is of no use: the first run is to be. The state goes before vectors of other values take the names of
+    /// those that it refers to: all ranks communicate before they write any.
     pub(crate) fn afresh(&mut self) {
+        if self.rank == 0 {
+            let path = self.state_path();
+            let removed = fs::remove_file(&path).and_then(|()| atomic::sync_directory(&self.directory));
+            if let Err(error) = removed
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                log::warn!("{} cannot be removed: {error}", path.display());
+            }
+        }
         self.run = 0;
         self.written = 0;
     }

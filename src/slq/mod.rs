@@ -7,6 +7,7 @@ mod resume;
 mod start;
 
 use crate::blocks::{self, Partition};
+use crate::checkpoint::krylov::SavedProbe;
 use crate::config::{ProbeConfig, Reorthogonalize, SlqConfig, SpectrumOf};
 use crate::cost::{Facts, Memory};
 use crate::directions;
@@ -68,23 +69,39 @@ pub(crate) fn snapshot(
     let storage = storage.map_err(|source| torch(&ranks, source));
     let Storage { mut basis, mut w } = ranks.agree(host, STARTING, storage)?;
     let mut resume = Resume::new(host, layout, config, &lent, step, &mut ranks, &mut basis)?;
-    if let Some(saved) = resume.as_ref().and_then(Resume::saved) {
-        // As it was before the probe that is resumed began to count.
-        *calibration =
-            Calibration { age: saved.calibration.age.saturating_sub(1), ..saved.calibration.clone() };
-    } else {
-        let drawn = timed(&mut spent_on.drawing, || draw(layout, slq, 0, &mut basis));
-        let drawn = drawn.map_err(|source| torch(&ranks, source));
-        ranks.agree(host, STARTING, drawn)?;
-    }
-    // Along the first vector; any will do where the noise is known.
-    let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
-    // Nothing is measured anew in a probe that is resumed, whose rows are taken.
-    let next = basis.next_row().map_err(|source| torch(&ranks, source))?;
-    let spare = resume.as_ref().and_then(Resume::saved).is_none().then_some(&next);
-    let start = Start { vector: &direction, spare };
+    let before = calibration.clone();
+    let (mut operator, direction, next) = loop {
+        let saved = resume.as_ref().and_then(Resume::saved);
+        *calibration = match saved {
+            // As it was before the probe that is resumed began to count.
+            Some(SavedProbe { calibration: saved, .. }) => {
+                Calibration { age: saved.age.saturating_sub(1), ..saved.clone() }
+            }
+            None => before.clone(),
+        };
+        if saved.is_none() {
+            let drawn = timed(&mut spent_on.drawing, || draw(layout, slq, 0, &mut basis));
+            let drawn = drawn.map_err(|source| torch(&ranks, source));
+            ranks.agree(host, STARTING, drawn)?;
+        }
+        // Along the first vector; any will do where the noise is known.
+        let direction = basis.vector(basis.oldest()).map_err(|source| torch(&ranks, source))?;
+        // Nothing is measured anew in a probe that is resumed, whose rows are taken.
+        let next = basis.next_row().map_err(|source| torch(&ranks, source))?;
+        let start = Start { vector: &direction, spare: saved.is_none().then_some(&next) };
+        let mut operator =
+            FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, &mut w)?;
+        let refused = match &mut resume {
+            Some(resume) => resume.refuses(&mut operator)?,
+            None => false,
+        };
+        if !refused {
+            break (operator, direction, next);
+        }
+        // What it says of the noise is of other data, too.
+        operator.finish()?;
+    };
     let w = &mut w;
-    let mut operator = FiniteDifference::new(host, layout, &config.hvp, calibration, interrupter, start, w)?;
     let lanczos = Lanczos { steps: slq.steps, reorthogonalize: slq.reorthogonalize };
     let restored = resume.as_mut().map(|resume| resume.restore(&mut operator));
     let Restored { done: mut probes, mut begun, preconditioned: earlier } = restored.unwrap_or_default();

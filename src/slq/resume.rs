@@ -31,6 +31,7 @@ pub(super) struct Resume {
     fingerprint: Fingerprint,
     every: usize,
     saved: Option<SavedProbe>,
+    /// Those of earlier processes, and the one that told that their data were others.
     gradients_before: u64,
     /// Once the runs on the Hessian are complete: they and their products.
     complete: Option<(Vec<ProbeRecord>, Vec<ProductRecord>, u64)>,
@@ -103,16 +104,27 @@ impl Resume {
         self.saved.as_ref()
     }
 
-    /// Takes up what was saved, if loss and gradient say that the data are the same: the runs that are
-    /// complete, and the state of the one under way.
+    /// Whether what was saved is of other data, as loss and gradient at θ tell: then it is of no use. Collective where
+    /// something was saved.
+    pub(super) fn refuses(&mut self, operator: &mut FiniteDifference<'_, '_>) -> Result<bool> {
+        let Some(saved) = &self.saved else { return Ok(false) };
+        let off = |a: f64, b: f64| ratio((a - b).abs(), b.abs()) > SAME;
+        let other = off(operator.loss, saved.loss) || off(operator.gradient_norm, saved.gradient_norm);
+        if operator.sum(RESUMING, 1, Ok(vec![f64::from(u8::from(other))]))?[0] == 0.0 {
+            return Ok(false);
+        }
+        let level = if operator.rank() == 0 { ::log::Level::Warn } else { ::log::Level::Debug };
+        let path = self.store.path().display();
+        ::log::log!(level, "{path}: the saved probe is of other data; the probe starts afresh");
+        self.saved = None;
+        self.store.afresh();
+        self.gradients_before = operator.gradients();
+        Ok(true)
+    }
+
+    /// Takes up what was saved: the runs that are complete, and the state of the one under way.
     pub(super) fn restore(&mut self, operator: &mut FiniteDifference<'_, '_>) -> Restored {
         let Some(saved) = self.saved.take() else { return Restored::default() };
-        let off = |a: f64, b: f64| ratio((a - b).abs(), b.abs());
-        if off(operator.loss, saved.loss) > SAME || off(operator.gradient_norm, saved.gradient_norm) > SAME {
-            ::log::info!("a saved probe is of other data; starting afresh");
-            self.store.afresh();
-            return Restored::default();
-        }
         ::log::info!(
             "step {}: going on with a probe after {} of its Lanczos steps",
             self.fingerprint.step,
@@ -193,7 +205,7 @@ impl Resume {
         self.store.next_run();
     }
 
-    /// The probe is complete. Returns the gradients of earlier processes.
+    /// The probe is complete. Returns the gradients that its operator does not count.
     pub(super) fn finish(self) -> u64 {
         self.store.remove();
         self.gradients_before
