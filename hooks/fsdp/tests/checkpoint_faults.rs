@@ -3,26 +3,19 @@
 
 mod common;
 
-use common::{bits, config, generator_lock, on_ranks_with, text};
+#[cfg(unix)]
+use common::disk::limit_files;
+use common::{config, generator_lock, on_ranks_with, parameters, published, text};
 use hessian_probe::{Callback, Control, Host};
-use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
-use hessian_probe_fsdp::checkpoint::{latest, retain};
-use hessian_probe_fsdp::{Checkpoint, CheckpointConfig, Dtype, Error, OnSaveError, Trainer, TrainerConfig};
+use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_fsdp::checkpoint::latest;
+use hessian_probe_fsdp::{Checkpoint, CheckpointConfig, Dtype, Error, OnSaveError, Trainer};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "CHECKPOINT_TEST_DIRECTORY";
 
 fn directory() -> PathBuf {
     std::env::var_os(DIRECTORY).expect("set by the parent").into()
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = directory.read_dir().unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// Every file under `directory`.
@@ -34,10 +27,6 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-fn parameters(trainer: &Trainer) -> Vec<Vec<u64>> {
-    trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect()
 }
 
 /// Writes a file, or fails.
@@ -178,23 +167,10 @@ fn a_callback_that_fails_on_one_rank_is_an_error_on_all_and_nothing_is_published
                 assert!(matches!(error, Error::Peer { failed, .. } if failed == failing), "{error}");
             }
             trainer.group().barrier().unwrap();
-            assert!(names(&directory()).is_empty());
+            assert!(published(&directory()).is_empty());
         }
         trainer.save(&directory(), &mut [&mut Sidecar { fails: false }]).unwrap();
     });
-}
-
-/// Lets no file of this process become longer than `bytes`: a write then fails, as on a full disk.
-#[cfg(unix)]
-fn limit_files(bytes: Option<u64>) {
-    // SAFETY: plain system calls with valid arguments.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit), 0);
-        limit.rlim_cur = bytes.unwrap_or(limit.rlim_max);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
-    }
 }
 
 #[cfg(unix)]
@@ -229,14 +205,14 @@ fn a_full_disk_is_an_error_on_all_ranks_and_training_goes_on() {
                     assert!(matches!(&error, Error::Peer { failed, .. } if *failed == victim), "{error}");
                 }
                 trainer.group().barrier().unwrap();
-                assert_eq!(names(&directory), ["step-00000001"]);
+                assert_eq!(published(&directory), ["step-00000001"]);
             }
         }
         found.extend((found.len()..20).map(|_| trainer.step().unwrap().loss));
         assert_eq!(found, losses, "training has noticed nothing");
         trainer.save(&directory, &mut []).unwrap();
         trainer.group().barrier().unwrap();
-        assert_eq!(names(&directory), ["step-00000001", "step-00000020"]);
+        assert_eq!(published(&directory), ["step-00000001", "step-00000020"]);
     });
 }
 
@@ -263,150 +239,4 @@ fn a_run_ends_or_goes_on_when_a_checkpoint_cannot_be_written_as_configured() {
             }
         }
     }
-}
-
-/// Set it to kill more often than the test does by itself.
-const KILLS: &str = "CHECKPOINT_TEST_KILLS";
-const KILL_RANK: &str = "CHECKPOINT_TEST_KILL_RANK";
-const KILL_AFTER: &str = "CHECKPOINT_TEST_KILL_AFTER_TURNS";
-
-fn killed_config() -> TrainerConfig {
-    config(true, 0.1, Dtype::F32)
-}
-
-/// Saves as fast as it can until it is killed, so many times as long after the first save as that took.
-/// Every third time the step has been saved before.
-#[cfg(unix)]
-fn save_until_killed(group: ProcessGroup) {
-    let (rank, directory) = (group.rank(), directory());
-    let number = |name: &str| std::env::var(name).unwrap().parse::<f64>().unwrap();
-    let mut trainer = Trainer::new(killed_config(), group, text()).unwrap();
-    trainer.resume_latest(&directory, &mut []).expect("whatever was killed before");
-    println!("resumed at {}", trainer.steps_done());
-    let mut started = Instant::now();
-    let mut kill = (rank == number(KILL_RANK) as usize).then(|| number(KILL_AFTER));
-    for turn in 0.. {
-        if turn == 1
-            && let Some(turns) = kill.take()
-        {
-            let after = started.elapsed().mul_f64(turns);
-            std::thread::spawn(move || {
-                std::thread::sleep(after);
-                // SAFETY: ends this process.
-                unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-            });
-        }
-        if turn == 0 {
-            started = Instant::now();
-        }
-        if turn % 3 != 2 && trainer.step().is_err() {
-            break;
-        }
-        match trainer.save(&directory, &mut [&mut Sidecar { fails: false }]) {
-            Ok(_) => println!("saved {}", trainer.steps_done()),
-            Err(error) => {
-                // The other rank was killed.
-                assert!(error.is_communication(), "{error}");
-                break;
-            }
-        }
-        if rank == 0 {
-            retain(&directory, 2, Some(trainer.steps_done())).unwrap();
-        }
-    }
-}
-
-/// An uninterrupted run, as far as it is asked for.
-struct Reference {
-    trainer: Trainer,
-    /// Others draw from the process's generator in between.
-    generator: Vec<u8>,
-    parameters: Vec<Vec<Vec<u64>>>,
-}
-
-impl Reference {
-    fn new() -> Self {
-        let trainer = Trainer::new(killed_config(), ProcessGroup::single(), text()).unwrap();
-        Self {
-            generator: trainer.generator_state().unwrap(),
-            parameters: vec![parameters(&trainer)],
-            trainer,
-        }
-    }
-
-    /// The parameters after `step` steps.
-    fn at(&mut self, step: u64) -> &Vec<Vec<u64>> {
-        self.trainer.set_generator_state(&self.generator).unwrap();
-        while self.trainer.steps_done() < step {
-            self.trainer.step().unwrap();
-            self.parameters.push(parameters(&self.trainer));
-        }
-        self.generator = self.trainer.generator_state().unwrap();
-        &self.parameters[step as usize]
-    }
-}
-
-/// Kills a rank of the test `name` again and again in one directory.
-#[cfg(unix)]
-fn kill_loop(name: &str, world_size: usize, kills: u64) {
-    if is_launched() {
-        tch::set_num_threads(1);
-        save_until_killed(ProcessGroup::from_env(Duration::from_secs(20)).unwrap());
-        return;
-    }
-    let _lock = generator_lock();
-    let root = tempfile::tempdir().unwrap();
-    let mut reference = Reference::new();
-    let (mut last, mut left) = (None, 0);
-    let kills = std::env::var(KILLS).map_or(kills, |kills| kills.parse().unwrap());
-    for kill in 0..kills {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([name, "--exact", "--nocapture", "--test-threads=1"]);
-        // Spread evenly over the time of three turns, by the golden ratio.
-        let after = 3.0 * (kill as f64 * 0.618_034).fract();
-        let outcome = Launcher::new(world_size)
-            .command(command)
-            .env(DIRECTORY, root.path())
-            .env(KILL_RANK, (kill as usize % world_size).to_string())
-            .env(KILL_AFTER, after.to_string())
-            .output(Output::Captured)
-            .run()
-            .unwrap();
-        let output: Vec<_> = (0..world_size).map(|rank| outcome.output(rank)).collect();
-        assert!(!outcome.success() && output.iter().all(|it| it.contains("resumed at")), "{output:#?}");
-        assert!(!output.iter().any(|it| it.contains("panicked")), "{output:#?}");
-        left += names(root.path()).iter().filter(|name| name.starts_with('.')).count();
-
-        let saved = output.iter().flat_map(|it| it.lines()).filter_map(|line| line.strip_prefix("saved "));
-        last = last.max(saved.filter_map(|step| step.parse::<u64>().ok()).max());
-        let found = latest(root.path()).expect("a whole one, or none");
-        let step = found.as_ref().map(Checkpoint::step);
-        assert!(step >= last, "{step:?} after {last:?} was saved\n{output:#?}");
-        // One may be whole although its writer was killed before it said so.
-        last = step;
-        if let Some(checkpoint) = found {
-            let mut loaded = Trainer::new(killed_config(), ProcessGroup::single(), text()).unwrap();
-            loaded.resume(checkpoint.path(), &mut []).unwrap();
-            if world_size == 1 {
-                let step = checkpoint.step();
-                assert!(&parameters(&loaded) == reference.at(step), "step {step}");
-            }
-        }
-    }
-    println!("{kills} kills left {left} hidden directories behind; at step {last:?}");
-    assert!(last.is_some(), "something was saved");
-    // More than half of them, of one process. Of several, rank 0 cleans up where another rank is killed.
-    assert!(left > 0 || world_size > 1, "no kill came while something was written");
-}
-
-#[cfg(unix)]
-#[test]
-fn the_last_whole_checkpoint_survives_a_process_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_process_killed_at_any_moment", 1, 16);
-}
-
-#[cfg(unix)]
-#[test]
-fn the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment() {
-    kill_loop("the_last_whole_checkpoint_survives_a_rank_killed_at_any_moment", 2, 6);
 }

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+#[cfg(unix)]
+pub mod disk;
 pub mod oracle;
 
 use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
 use hessian_probe_fsdp::{
-    Corpus, Dtype, LlamaConfig, Result, Sequence, SequenceId, SequenceSource, TrainerConfig,
+    Corpus, Dtype, LlamaConfig, Result, Sequence, SequenceId, SequenceSource, Trainer, TrainerConfig,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -184,4 +186,9 @@ pub fn published(directory: &std::path::Path) -> Vec<String> {
         .unwrap_or_default();
     names.sort();
     names
+}
+
+/// The bits of this rank's shards.
+pub fn parameters(trainer: &Trainer) -> Vec<Vec<u64>> {
+    trainer.named_shards().unwrap().iter().map(|shard| bits(&shard.tensor)).collect()
 }
