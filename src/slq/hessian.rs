@@ -52,8 +52,9 @@ pub(super) fn measure(
             }
             mark = operator.moment();
         }
-        mark = operator.lap(mark, &mut spent_on.lanczos);
+        operator.lap(mark, &mut spent_on.lanczos);
         observer.stepped(run, &lanczos, &state, true, operator.gradients());
+        mark = operator.moment();
         let record = spectrum(operator, index as u64, &state.run, basis, slq)?;
         operator.lap(mark, &mut spent_on.checks);
         ::log::debug!(

@@ -165,8 +165,9 @@ impl Lent {
                 }
                 mark = preconditioned.inner().moment();
             }
-            mark = preconditioned.inner().lap(mark, &mut spent_on.lanczos);
+            preconditioned.inner().lap(mark, &mut spent_on.lanczos);
             observer.stepped(run, &lanczos, &state, true, preconditioned.inner().gradients());
+            mark = preconditioned.inner().moment();
             let record = spectrum(&mut preconditioned, index as u64, &state.run, basis, slq)?;
             preconditioned.inner().lap(mark, &mut spent_on.checks);
             best.offer(&mut preconditioned, &record, &state.run, basis, w);
