@@ -77,6 +77,14 @@ pub struct Update {
     pub coming: bool,
 }
 
+impl Update {
+    /// The same tensors by other handles: what a host lends of an update that it keeps.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self { tensors: self.tensors.iter().map(Tensor::shallow_clone).collect(), coming: self.coming }
+    }
+}
+
 /// Where the training stands, as far as the loop can tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -9,7 +9,7 @@ mod models;
 use closure_host::ClosureHost;
 use hessian_probe::checkpoint::Sidecar;
 use hessian_probe::log::{Record, read_jsonl};
-use hessian_probe::{Callback, Control, Error, HessianProbe, Optimizer, OptimizerKind, ProbeConfig};
+use hessian_probe::{Callback, Control, Error, HessianProbe, OptimizerKind, ProbeConfig};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -332,13 +332,7 @@ fn a_saved_probe_of_other_parameters_data_or_configuration_or_a_damaged_one_is_n
 /// With second moments, as after some steps of Adam, times `size`.
 fn adaptive(mut host: ClosureHost, size: f64) -> ClosureHost {
     let moments: Vec<Tensor> = host.graph(false).1.iter().map(|g| (g.square() + 1e-4) * size).collect();
-    host.optimizer = Some(Box::new(move || Optimizer {
-        kind: OptimizerKind::Adam { betas: (0.9, 0.99), eps: 1e-8 },
-        learning_rate: 1e-3,
-        weight_decay: Vec::new(),
-        steps: 7,
-        second_moments: moments.iter().map(Tensor::shallow_clone).collect(),
-    }));
+    host.lend(OptimizerKind::Adam { betas: (0.9, 0.99), eps: 1e-8 }, 1e-3, 7, moments);
     host
 }
 

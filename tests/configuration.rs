@@ -7,7 +7,7 @@ mod closure_host;
 mod models;
 
 use closure_host::ClosureHost;
-use hessian_probe::{Callback, Control, Error, HessianProbe, Optimizer, OptimizerKind, ProbeConfig};
+use hessian_probe::{Callback, Control, Error, HessianProbe, OptimizerKind, ProbeConfig};
 use tch::{Kind, Tensor};
 
 const SILENT: &str = "\n[log]\njsonl = false\ntensorboard = false";
@@ -140,13 +140,7 @@ const ADAM: OptimizerKind = OptimizerKind::Adam { betas: (0.9, 0.999), eps: 1e-8
 fn with_optimizer(kind: OptimizerKind, steps: u64, lent: usize) -> ClosureHost {
     let mut host = ClosureHost::new(models::mlp(1), Kind::Double);
     let moments: Vec<Tensor> = host.parameters[..lent].iter().map(|p| p.detach().square()).collect();
-    host.optimizer = Some(Box::new(move || Optimizer {
-        kind,
-        learning_rate: 1e-3,
-        weight_decay: Vec::new(),
-        steps,
-        second_moments: moments.iter().map(Tensor::shallow_clone).collect(),
-    }));
+    host.lend(kind, 1e-3, steps, moments);
     host
 }
 
@@ -236,7 +230,7 @@ fn what_has_no_second_moments_yet_is_left_out() {
 fn second_moments_that_are_all_0_or_not_finite_are_no_spectrum() {
     for (value, reason) in [(0.0, "every second moment is 0"), (f64::NAN, "second moment is not finite")] {
         let mut host = with_optimizer(ADAM, 3, 4);
-        for moment in host.optimizer.as_ref().unwrap()().second_moments {
+        for moment in &mut host.optimizer.as_mut().unwrap().second_moments {
             let _ = moment.shallow_clone().fill_(value);
         }
         let toml = format!("[slq]\nsteps = 4\noperator = \"preconditioned\"{SILENT}");

@@ -73,6 +73,16 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
+    /// The same tensors by other handles: what a host lends of an optimizer that it keeps.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            weight_decay: self.weight_decay.clone(),
+            second_moments: self.second_moments.iter().map(Tensor::shallow_clone).collect(),
+            ..*self
+        }
+    }
+
     /// The largest weight decay of any parameter.
     #[must_use]
     pub fn largest_decay(&self) -> f64 {

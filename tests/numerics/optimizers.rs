@@ -59,13 +59,13 @@ fn margin(kind: OptimizerKind, learning_rate: f64, decay: f64) -> f64 {
     let theta = Normal::new(8).tensor(&[N], 1.0);
     let mut host = ClosureHost::new(quadratic(&matrix(), &theta), Kind::Double);
     let adaptive = kind.adaptive().is_some();
-    host.optimizer = Some(Box::new(move || Optimizer {
+    host.optimizer = Some(Optimizer {
         kind,
         learning_rate,
         weight_decay: vec![decay],
         steps: 100_000,
         second_moments: if adaptive { vec![theta.full_like(1e-30)] } else { Vec::new() },
-    }));
+    });
     let operator = if adaptive { "preconditioned" } else { "hessian" };
     let toml = format!(
         "[slq]\nsteps = {N}\noperator = \"{operator}\"\n[hvp]\ndifference = \"central\"\n[log]\ntensorboard = false\njsonl = false"

@@ -24,11 +24,10 @@ struct Settings {
     steps: u64,
 }
 
-fn lend(settings: Settings, moments: &[Tensor]) -> Box<dyn Fn() -> Optimizer> {
+fn lent(settings: Settings, moments: &[Tensor]) -> Optimizer {
     let Settings { decoupled, decay, steps } = settings;
-    let moments: Vec<Tensor> = moments.iter().map(Tensor::shallow_clone).collect();
     let (betas, eps) = (BETAS, EPS);
-    Box::new(move || Optimizer {
+    Optimizer {
         kind: if decoupled {
             OptimizerKind::AdamW { betas, eps }
         } else {
@@ -38,7 +37,7 @@ fn lend(settings: Settings, moments: &[Tensor]) -> Box<dyn Fn() -> Optimizer> {
         weight_decay: moments.iter().map(|moment| if moment.dim() > 1 { decay } else { 0.0 }).collect(),
         steps,
         second_moments: moments.iter().map(Tensor::shallow_clone).collect(),
-    })
+    }
 }
 
 /// v after `steps` steps of Adam's rule on gradients about the host's parameters. Of the first tensor, two rows have
@@ -110,7 +109,7 @@ fn of_a_matrix_all_eigenvalues_are_those_of_the_dense_operator() {
     ] {
         // As a matrix, so that it decays.
         let moments = [v.view([n, 1])];
-        let preconditioner = Preconditioner::new(&lend(settings, &moments)(), &host.shards()).unwrap();
+        let preconditioner = Preconditioner::new(&lent(settings, &moments), &host.shards()).unwrap();
         let mut inner = MatrixOperator::new(&matrix);
         let steps = n as usize;
         let layout = Layout::new(&host, None).unwrap();
@@ -146,7 +145,7 @@ fn preconditioned_extremes_of_a_transformer_are_those_of_the_dense_operator() {
         let settings = Settings { decoupled, decay, steps };
         let moments = moments(&mut host, steps.min(12));
         let expected = dense(&hessian, &moments, settings);
-        host.optimizer = Some(lend(settings, &moments));
+        host.optimizer = Some(lent(settings, &moments));
         let found = probe(
             "[slq]\nsteps = 150\noperator = \"preconditioned\"\n[hvp]\ndifference = \"central\"",
             &mut host,
@@ -187,7 +186,7 @@ fn preconditioned_extremes_are_within_their_residuals() {
             let moments = moments(&mut host, 12);
             let expected = dense(&hessian, &moments, settings);
             let largest = expected[expected.len() - 1];
-            host.optimizer = Some(lend(settings, &moments));
+            host.optimizer = Some(lent(settings, &moments));
             for difference in ["auto", "central"] {
                 let toml = format!(
                     "[slq]\nsteps = 30\noperator = \"preconditioned\"\nseed = {seed}\n[hvp]\ndifference = \"{difference}\""
@@ -266,7 +265,7 @@ fn predicted_errors_of_preconditioned_products_bound_the_true_ones() {
             let v = Tensor::cat(&v, 0);
             let p = (&v / (1.0 - BETAS.1.powi(12))).sqrt() + EPS;
             let root = p.rsqrt() * v.gt(0.0).to_kind(Kind::Double);
-            let preconditioner = Preconditioner::new(&lend(settings, &moments)(), &host.shards()).unwrap();
+            let preconditioner = Preconditioner::new(&lent(settings, &moments), &host.shards()).unwrap();
             let layout = Layout::new(&host, None).unwrap();
             let (mut calibration, never) = (Calibration::default(), Interrupter::default());
             let mut basis = Basis::new(&layout, Reorthogonalize::Full, 15).unwrap();
@@ -301,7 +300,7 @@ fn predicted_errors_of_preconditioned_products_bound_the_true_ones() {
 fn a_probe_of_both_is_that_of_each() {
     let mut host = ClosureHost::new(transformer(2), Kind::Float);
     let moments = moments(&mut host, 5);
-    host.optimizer = Some(lend(Settings { decoupled: true, decay: 0.1, steps: 5 }, &moments));
+    host.optimizer = Some(lent(Settings { decoupled: true, decay: 0.1, steps: 5 }, &moments));
     let of = |operator: &str, host: &mut ClosureHost| {
         probe(&format!("[slq]\nsteps = 12\nprobes = 2\noperator = \"{operator}\""), host)
     };
@@ -340,7 +339,7 @@ fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_i
     for kind in [Kind::Double, Kind::Float] {
         let mut host = ClosureHost::new(transformer(5), kind);
         let moments = moments(&mut host, settings.steps);
-        host.optimizer = Some(lend(settings, &moments));
+        host.optimizer = Some(lent(settings, &moments));
         let hessian = ClosureHost::at_the_same_parameters(transformer(5), &host).dense_hessian();
         let values = dense(&hessian, &moments, settings);
         let largest = values[values.len() - 1];
@@ -365,7 +364,7 @@ fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_i
             let found = tracked.gradient_overlap.unwrap();
             assert!((found - expected).abs() <= 0.05 * expected, "{found} for {expected}");
             let stability = tracked.stability.unwrap();
-            let threshold = lend(settings, &moments)().threshold().unwrap();
+            let threshold = lent(settings, &moments).threshold().unwrap();
             assert_eq!(stability.threshold, Some(threshold));
             assert_eq!(stability.margin, Some(tracked.lambda_max.value / threshold));
         }
@@ -374,7 +373,7 @@ fn a_tracked_eigenvalue_of_the_preconditioned_operator_is_the_dense_one_s_with_i
         let mut plain = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
         assert_eq!(plain.track(0, &mut host).unwrap().stability, None);
         // Before its first step it has nothing to track.
-        host.optimizer = Some(lend(Settings { steps: 0, ..settings }, &[]));
+        host.optimizer = Some(lent(Settings { steps: 0, ..settings }, &[]));
         let toml = format!("[slq]\noperator = \"both\"\n{toml}");
         let mut early = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
         assert!(early.track(0, &mut host).unwrap_err().to_string().contains("not yet"));

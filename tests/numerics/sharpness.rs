@@ -3,7 +3,7 @@
 use crate::closure_host::ClosureHost;
 use crate::models::{Model, mlp, transformer};
 use hessian_probe::sharpness::CriticalSharpness;
-use hessian_probe::{Callback, HessianProbe, Host, Optimizer, OptimizerKind, ProbeConfig};
+use hessian_probe::{Callback, HessianProbe, Host, OptimizerKind, ProbeConfig};
 use tch::{Kind, Tensor};
 
 fn probe(toml: &str) -> HessianProbe {
@@ -15,13 +15,7 @@ fn probe(toml: &str) -> HessianProbe {
 fn descend(host: &mut ClosureHost, eta: f64) {
     host.update = Some(host.graph(false).1.iter().map(|g| g * -eta).collect());
     let kind = OptimizerKind::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false };
-    host.optimizer = Some(Box::new(move || Optimizer {
-        kind,
-        learning_rate: eta,
-        weight_decay: Vec::new(),
-        steps: 1,
-        second_moments: Vec::new(),
-    }));
+    host.lend(kind, eta, 1, Vec::new());
 }
 
 /// θ + cu.

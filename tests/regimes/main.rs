@@ -1,6 +1,7 @@
 //! Studies of regimes against dense oracles and closed forms.
 
 #[path = "../support/closure_host.rs"]
+#[allow(dead_code, reason = "not all of it is used here")]
 mod closure_host;
 #[path = "../support/dense.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]

@@ -1,7 +1,9 @@
 //! A host in one process whose loss is a closure.
 
 use super::models::{Loss, Model};
-use hessian_probe::{Gradient, Host, HostError, Optimizer, ProcessGroup, Shard, SingleProcess, Update};
+use hessian_probe::{
+    Gradient, Host, HostError, Optimizer, OptimizerKind, ProcessGroup, Shard, SingleProcess, Update,
+};
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use tch::{Kind, Tensor};
 
@@ -15,7 +17,7 @@ pub struct ClosureHost {
     pub hook: Option<Hook>,
     pub calls: u64,
     /// What it lends of an optimizer.
-    pub optimizer: Option<Box<dyn Fn() -> Optimizer>>,
+    pub optimizer: Option<Optimizer>,
     /// What it lends of an update.
     pub update: Option<Vec<Tensor>>,
 }
@@ -35,6 +37,12 @@ impl ClosureHost {
             optimizer: None,
             update: None,
         }
+    }
+
+    /// Lends an optimizer without decay.
+    pub fn lend(&mut self, kind: OptimizerKind, learning_rate: f64, steps: u64, second_moments: Vec<Tensor>) {
+        self.optimizer =
+            Some(Optimizer { kind, learning_rate, weight_decay: Vec::new(), steps, second_moments });
     }
 
     pub fn flat(&self) -> Tensor {
@@ -73,7 +81,7 @@ impl Host for ClosureHost {
     }
 
     fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
-        Ok(self.optimizer.as_ref().map(|lend| lend()))
+        Ok(self.optimizer.as_ref().map(Optimizer::shallow_clone))
     }
 
     fn update(&mut self) -> Result<Option<Update>, HostError> {
