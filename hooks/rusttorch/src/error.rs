@@ -1,14 +1,14 @@
 //! What can go wrong, where, and what to do about it.
 
 use rusttorch::RustTorchError;
-use tch::TchError;
 
 /// An error of this crate's host or group. In a probe it comes inside of [`hessian_probe::Error::Host`], which says the rank
 /// and what was being computed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The closure failed, here or on another rank, or its loss cannot be differentiated.
+    /// The closure failed, here or on another rank, its loss cannot be differentiated, or libtorch failed in the host's own
+    /// work.
     #[error(transparent)]
     Evaluation(#[from] hessian_probe_var_store::Error),
 
@@ -45,27 +45,7 @@ pub enum Error {
         /// Its name.
         parameter: String,
     },
-
-    /// libtorch reported an error in the host's own work.
-    #[error("libtorch failed in {during}: {source}")]
-    Torch {
-        /// What was computed.
-        during: &'static str,
-        /// libtorch's own words.
-        source: TchError,
-    },
 }
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Says what was computed when libtorch failed.
-pub(crate) trait During<T> {
-    fn during(self, during: &'static str) -> Result<T>;
-}
-
-impl<T> During<T> for Result<T, TchError> {
-    fn during(self, during: &'static str) -> Result<T> {
-        self.map_err(|source| Error::Torch { during, source })
-    }
-}

@@ -1,11 +1,11 @@
 //! The host.
 
 use crate::error::Result;
-use crate::evaluation::{self, agree, evaluate};
+use crate::evaluation::{self, evaluate};
 use crate::group::SharedGroup;
 use crate::parameters::Parameters;
 use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Progress, RandomState, Shard};
-use hessian_probe_var_store::{Error as Evaluation, Loss, derivatives};
+use hessian_probe_var_store::{Error as Evaluation, Loss, agree, derivatives};
 use rusttorch::distributed::ShardedTrainer;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,7 +100,8 @@ impl<F: FnMut(&BTreeMap<String, Tensor>) -> L, L: Loss> ShardedTrainerHost<'_, F
             Err(error) => Ok(Err(error)),
         };
         drop(full);
-        agree(self.group, outcome)
+        // The crate's own way of agreeing would close the group.
+        agree(self.group, outcome, &mut [])
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where each parameter's elements are: `rusttorch` pads a parameter to a multiple of the number of ranks and gives every
 //! rank one flat chunk of it.
 
-use crate::error::{During, Error, Result};
+use crate::error::{Error, Result};
 use crate::group::SharedGroup;
 use hessian_probe::{ProcessGroup as _, Shard};
+use hessian_probe_var_store::During;
 use rusttorch::distributed::{ReduceOp, ShardedTrainer};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -28,7 +29,8 @@ impl Parameters {
         const LAYOUT: &str = "taking the trainer's shards";
         let full = group.call("gathering the parameters", |group| trainer.full_parameters(group))?;
         let chunks = trainer.optimizer_mut().named_parameters();
-        if let Some((name, _)) = full.keys().zip(&chunks).find(|(name, (own, _))| *name != own) {
+        let mut own = chunks.iter().map(|(name, _)| name);
+        if let Some(name) = full.keys().find(|name| own.next() != Some(*name)) {
             return Err(Error::Replaced { parameter: name.clone() });
         }
         let shapes: Vec<_> = full.values().map(Tensor::size).collect();
@@ -45,17 +47,22 @@ impl Parameters {
         Ok(Self(parameters.collect::<Result<_, tch::TchError>>().during(LAYOUT)?))
     }
 
-    /// Whether the trainer still has the chunks that the shards alias, and the model its shapes.
+    /// Whether the trainer still has the chunks that the shards alias, and the model its shapes. Both come by name, as here.
     pub(crate) fn check(&self, trainer: &mut ShardedTrainer, full: &BTreeMap<String, Tensor>) -> Result<()> {
-        let chunks = trainer.optimizer_mut().named_parameters();
-        let same = |parameter: &Parameter| {
-            let name = &parameter.shard.name;
-            let chunk = chunks.iter().find(|(own, _)| own == name);
-            chunk.is_some_and(|(_, chunk)| chunk.data_ptr() == parameter.chunk.data_ptr())
-                && full.get(name).is_some_and(|full| full.size() == parameter.shape)
-        };
-        match self.0.iter().find(|parameter| !same(parameter)) {
-            Some(parameter) => Err(Error::Replaced { parameter: parameter.shard.name.clone() }),
+        let mut found = trainer.optimizer_mut().named_parameters().into_iter().zip(full);
+        for Parameter { shard, chunk, shape } in &self.0 {
+            let same = found.next().is_some_and(|((name, own), (of, full))| {
+                name == shard.name
+                    && *of == shard.name
+                    && own.data_ptr() == chunk.data_ptr()
+                    && full.size() == *shape
+            });
+            if !same {
+                return Err(Error::Replaced { parameter: shard.name.clone() });
+            }
+        }
+        match found.next() {
+            Some(((parameter, _), _)) => Err(Error::Replaced { parameter }),
             None => Ok(()),
         }
     }
@@ -88,8 +95,9 @@ impl Parameters {
                 let own = group.call("reduce_scatter of the gradient", |group| {
                     group.reduce_scatter(&chunks, ReduceOp::Mean)
                 })?;
-                own.f_narrow(0, 0, parameter.shard.tensor.numel() as i64)
-                    .during("cutting padding off the gradient")
+                Ok(own
+                    .f_narrow(0, 0, parameter.shard.tensor.numel() as i64)
+                    .during("cutting padding off the gradient")?)
             })
             .collect()
     }
@@ -109,7 +117,7 @@ impl Parameters {
             target.and_then(|mut target| target.f_copy_(&v.f_reshape([-1])?)).during(CUTTING)?;
             let chunks = group.call("gathering a vector", |group| group.all_gather(&padded))?;
             padded = Tensor::f_cat(&chunks, 0).during(CUTTING)?;
-            padded.f_narrow(0, 0, parameter.shape.iter().product()).during(CUTTING)
+            Ok(padded.f_narrow(0, 0, parameter.shape.iter().product()).during(CUTTING)?)
         });
         whole.collect::<Result<_>>().map(Some)
     }

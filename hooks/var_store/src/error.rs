@@ -117,8 +117,22 @@ pub enum Error {
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Says what was computed when libtorch failed.
-pub(crate) trait During<T> {
+/// Says what was computed when libtorch failed, or a derivative or a generator's state. Also for hosts of loops that keep their
+/// parameters elsewhere than in a store.
+///
+/// ```
+/// use hessian_probe_var_store::During;
+/// use tch::Tensor;
+///
+/// let (two, three) = (Tensor::from_slice(&[1.0, 2.0]), Tensor::from_slice(&[1.0, 2.0, 3.0]));
+/// let error = two.f_add(&three).during("adding a vector").unwrap_err().to_string();
+/// assert!(error.starts_with("libtorch failed in adding a vector: "), "{error}");
+/// ```
+pub trait During<T> {
+    /// The value, or [`Error::Torch`] or [`Error::Derivative`] with these words.
+    ///
+    /// # Errors
+    /// Where there was one.
     fn during(self, during: &'static str) -> Result<T>;
 }
 

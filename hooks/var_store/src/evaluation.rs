@@ -1,15 +1,12 @@
 //! One call of the closure, on this rank.
 
+use crate::agreement::Outcome;
 use crate::derivatives::value;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::variables::Variables;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::Tensor;
-
-/// What an evaluation came to, with a panic kept until the other ranks know of it.
-pub(crate) type Outcome<T> = std::result::Result<Result<T>, Box<dyn Any + Send>>;
 
 /// Calls the closure and `derive`s something of its loss. Buffers and generators are left as they were on every way out.
 pub(crate) fn evaluate<L: Loss, T>(

@@ -4,7 +4,7 @@ use crate::derivatives;
 use crate::error::Result;
 use crate::evaluation::evaluate;
 use crate::loss::Loss;
-use crate::mean::{agree, mean};
+use crate::mean::{agree_at, mean};
 use crate::variables::Variables;
 use hessian_probe::{
     Gradient, Host, HostError, Optimizer, ProcessGroup, Progress, RandomState, Shard, SingleProcess, Update,
@@ -100,7 +100,8 @@ impl<'g, F> VarStoreHost<'g, F> {
         self.progress = progress;
     }
 
-    /// Says what the loss of the last training step was, of this rank's part of the batch or of all, for `[triggers]`.
+    /// Says what the loss of the last training step was, of this rank's part of the batch or of all, for `[triggers]`: after
+    /// every step, since a loss that was told stays, and is counted again for a step that tells none.
     pub fn set_training_loss(&mut self, loss: f64) {
         self.training_loss = Some(loss);
     }
@@ -124,7 +125,7 @@ impl<F: FnMut() -> L, L: Loss> VarStoreHost<'_, F> {
     fn evaluate<T>(&mut self, derive: impl FnOnce(&Variables, &Tensor) -> Result<T>) -> Result<(f64, T)> {
         let Self { variables, closure, group, .. } = self;
         let outcome = evaluate(variables, closure, |loss| derive(variables, loss));
-        agree(*group, variables, outcome)
+        agree_at(*group, variables, outcome)
     }
 }
 
@@ -168,19 +169,12 @@ impl<F: FnMut() -> L, L: Loss> Host for VarStoreHost<'_, F> {
 
     /// What [`set_optimizer`](VarStoreHost::set_optimizer) said.
     fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {
-        Ok(self.optimizer.as_ref().map(|optimizer| Optimizer {
-            weight_decay: optimizer.weight_decay.clone(),
-            second_moments: optimizer.second_moments.iter().map(Tensor::shallow_clone).collect(),
-            ..*optimizer
-        }))
+        Ok(self.optimizer.as_ref().map(Optimizer::shallow_clone))
     }
 
     /// What [`set_update`](VarStoreHost::set_update) said.
     fn update(&mut self) -> Result<Option<Update>, HostError> {
-        Ok(self.update.as_ref().map(|update| Update {
-            tensors: update.tensors.iter().map(Tensor::shallow_clone).collect(),
-            coming: update.coming,
-        }))
+        Ok(self.update.as_ref().map(Update::shallow_clone))
     }
 
     fn training_loss(&self) -> Option<f64> {

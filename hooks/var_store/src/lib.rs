@@ -74,6 +74,7 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod agreement;
 pub mod derivatives;
 mod error;
 mod evaluation;
@@ -82,6 +83,7 @@ mod loss;
 mod mean;
 mod variables;
 
-pub use error::{Error, Result};
+pub use agreement::{Outcome, agree};
+pub use error::{During, Error, Result};
 pub use host::VarStoreHost;
 pub use loss::Loss;

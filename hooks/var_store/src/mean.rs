@@ -1,10 +1,9 @@
 //! Means over the ranks of a data-parallel loop.
 
+use crate::agreement::{Outcome, agree};
 use crate::error::{During, Error, Result};
-use crate::evaluation::Outcome;
 use crate::variables::Variables;
 use hessian_probe::{ProcessGroup, ReduceOp};
-use std::panic::resume_unwind;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// Values in one all_reduce: 8 MB.
@@ -12,45 +11,31 @@ const PIECE: usize = 1 << 20;
 
 const MEAN: &str = "the mean gradient over ranks";
 
-/// The mean loss of all ranks, and what this rank's evaluation has derived. Where one rank failed, all get an error;
-/// a panic goes on once they know.
-///
-/// Also checks that the ranks stand at the same parameters, by sums that differ where these do.
-pub(crate) fn agree<T>(
+/// [`agree`], and a check that the ranks stand at the same parameters, by sums that differ where these do.
+pub(crate) fn agree_at<T>(
     group: &dyn ProcessGroup,
     variables: &Variables,
     outcome: Outcome<(f64, T)>,
 ) -> Result<(f64, T)> {
     if group.world_size() == 1 {
-        return outcome.unwrap_or_else(|panic| resume_unwind(panic));
+        return agree(group, outcome, &mut []);
     }
-    let sums = sums(variables);
-    let loss = match (&outcome, &sums) {
-        (Ok(Ok((loss, _))), Ok(_)) => Some(*loss),
-        _ => None,
+    let (sums, outcome) = match sums(variables) {
+        Ok(sums) => (sums, outcome),
+        // A failure of the evaluation itself explains more.
+        Err(error) => {
+            let blank = vec![0.0; variables.parameters.len()];
+            (blank, outcome.map(|evaluated| evaluated.and(Err(error))))
+        }
     };
-    // The lowest rank that failed; and of each sum the largest and, negated, the smallest.
-    let mut bounds = vec![if loss.is_some() { f64::NEG_INFINITY } else { -(group.rank() as f64) }];
-    let blank = vec![0.0; variables.parameters.len()];
-    let found = sums.as_ref().unwrap_or(&blank);
-    bounds.extend(found.iter().flat_map(|sum| [*sum, -sum]));
-    let what = "what the ranks found";
-    let reduced = group.all_reduce(&mut bounds, ReduceOp::Max);
-    // This rank's own failure explains more than that of the collective after it.
-    let (_, derived) = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
-    sums?;
-    let communication = |source| Error::Communication { what, source };
-    reduced.map_err(communication)?;
-    if bounds[0] > f64::NEG_INFINITY {
-        return Err(Error::Peer { failed: -bounds[0] as usize });
+    // Of each sum the largest and, negated, the smallest.
+    let mut bounds: Vec<f64> = sums.iter().flat_map(|sum| [*sum, -sum]).collect();
+    let agreed = agree(group, outcome, &mut bounds)?;
+    let differs = bounds.chunks_exact(2).position(|pair| pair[0] != -pair[1]);
+    match differs.and_then(|index| variables.parameters.get(index)) {
+        Some((name, _)) => Err(Error::ReplicasDiffer { parameter: name.clone() }),
+        None => Ok(agreed),
     }
-    let differs = bounds[1..].chunks_exact(2).position(|pair| pair[0] != -pair[1]);
-    if let Some((name, _)) = differs.and_then(|index| variables.parameters.get(index)) {
-        return Err(Error::ReplicasDiffer { parameter: name.clone() });
-    }
-    let mut loss = [loss.unwrap_or(0.0)];
-    group.all_reduce(&mut loss, ReduceOp::Sum).map_err(communication)?;
-    Ok((loss[0] / group.world_size() as f64, derived))
 }
 
 /// Σ of each parameter.
