@@ -2,65 +2,51 @@
 
 mod common;
 
-use common::processes::{TIMEOUT, expect_success, launcher, on_ranks};
-use common::{Model, N, bits, flat, group, probe, stored};
+use common::processes::{TIMEOUT, on_ranks};
+use common::{Model, N, bits, flat, group, probe, snapshots_on, stored};
 use hessian_probe::{Host, ProcessGroup as _, Snapshot};
-use hessian_probe_c10d::{ProcessGroup, is_launched};
+use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_rusttorch::ShardedTrainerHost;
 use rusttorch::optim::Sgd;
-use std::path::Path;
 use tch::{Kind, Tensor};
 
-const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
 const DIFFERENCES: [(&str, f64); 2] = [("central", 1e-6), ("exact", 1e-9)];
 const EXACT: Model = Model { kind: Kind::Double, dropout: 0.0 };
 
 /// One rank of a probe over the whole space.
-fn measure(torchs: &ProcessGroup) {
+fn measure(torchs: &ProcessGroup) -> Vec<Snapshot> {
     let group = group(torchs, TIMEOUT);
     let (rank, ranks) = (group.rank(), group.world_size());
     let mut trainer = EXACT.trainer(&group, |store| Sgd::builder().build(store));
     let before = stored(&mut trainer);
     let mut host =
         ShardedTrainerHost::new(&mut trainer, &group, |p| EXACT.loss(p, rank, ranks)).unwrap().targets(24);
-    for (difference, _) in DIFFERENCES {
+    let snapshots = DIFFERENCES.map(|(difference, _)| {
         let toml = format!(
             "[slq]\nsteps = {N}\nprobes = 2\n[hvp]\ndifference = \"{difference}\"\n[blocks]\nby = \"layer\"\nvectors = 2"
         );
-        let mut probe = probe(&toml);
-        let snapshot = probe.probe(0, &mut host).unwrap();
-        let path =
-            Path::new(&std::env::var_os(DIRECTORY).unwrap()).join(format!("{difference}-{ranks}-{rank}"));
-        std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
-    }
+        probe(&toml).probe(0, &mut host).unwrap().clone()
+    });
     assert_eq!(stored(host.trainer()), before);
+    snapshots.into()
 }
 
 #[test]
 fn the_spectrum_is_that_of_the_dense_hessian_on_any_number_of_ranks() {
     let body = |group: &ProcessGroup| measure(group);
-    if is_launched() {
-        tch::set_num_threads(1);
-        return body(&ProcessGroup::from_env(TIMEOUT).unwrap());
-    }
-    let directory = tempfile::tempdir().unwrap();
-    for ranks in [1, 2, 3] {
-        expect_success(&launcher(ranks, &body).env(DIRECTORY, directory.path()).run().unwrap());
-    }
+    let Some(of) = snapshots_on([1, 2, 3], body) else { return };
     let dense = EXACT.dense_hessian();
     let eigenvalues = Vec::<f64>::try_from(dense.linalg_eigvalsh("L")).unwrap();
     let (low, high) = (eigenvalues[0], eigenvalues[eigenvalues.len() - 1]);
     assert!(low < -1e-3 * high, "no negative curvature to find: {low}");
     let scale = high.abs().max(low.abs());
     let diagonal = Vec::<f64>::try_from(dense.diag(0)).unwrap();
-    for (difference, tolerance) in DIFFERENCES {
-        let read = |ranks, rank| -> Snapshot {
-            let path = directory.path().join(format!("{difference}-{ranks}-{rank}"));
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-        };
-        let one = read(1, 0);
-        for (ranks, rank) in [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)] {
-            let found = read(ranks, rank);
+    for (kind, (difference, tolerance)) in DIFFERENCES.into_iter().enumerate() {
+        let one = &of[0][0][kind];
+        let places =
+            of.iter().zip(1..).flat_map(|(on, ranks)| on.iter().enumerate().map(move |it| (ranks, it)));
+        for (ranks, (rank, snapshots)) in places {
+            let found = &snapshots[kind];
             let place = format!("{difference}, rank {rank} of {ranks}");
             assert_eq!(
                 (found.parameters, found.tokens, found.world_size),
@@ -87,7 +73,7 @@ fn the_spectrum_is_that_of_the_dense_hessian_on_any_number_of_ranks() {
                 run.beta.iter().zip(&of_one.beta).take(10).for_each(|(a, b)| close(*a, *b));
             }
             // Parameters by name: 3 + 12 of layers.0, 2 + 6 of output.
-            let blocks = found.block_diagonal.unwrap().blocks;
+            let blocks = &found.block_diagonal.as_ref().unwrap().blocks;
             let layout: Vec<_> = blocks.iter().map(|block| (block.name.as_str(), block.parameters)).collect();
             assert_eq!(layout, [("layers.0", 15), ("output", 8)], "{place}");
             for (block, range) in blocks.iter().zip([0..15, 15..23]) {

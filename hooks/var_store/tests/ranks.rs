@@ -2,55 +2,39 @@
 
 mod common;
 
-use common::processes::{TIMEOUT, expect_success, launcher, on_ranks};
-use common::{Perceptron, bits, probe, stored};
+use common::processes::on_ranks;
+use common::{Perceptron, bits, probe, snapshots_on, stored};
 use hessian_probe::{Host, Snapshot};
-use hessian_probe_c10d::{ProcessGroup, is_launched};
+use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_var_store::VarStoreHost;
-use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
 const DIFFERENCES: [&str; 2] = ["auto", "exact"];
 
 /// One rank of a probe on 32 examples.
-fn measure(group: &ProcessGroup) {
+fn measure(group: &ProcessGroup) -> Vec<Snapshot> {
     let (rank, ranks) = (group.rank() as i64, group.world_size() as i64);
     let model = Perceptron::new(Kind::Double);
     let loss = || model.loss_of(32 / ranks * rank, 32 / ranks);
     let mut host = VarStoreHost::new(&model.vs, loss).unwrap().over(group).targets(32);
     let before = stored(&model.vs);
-    for difference in DIFFERENCES {
+    let snapshots = DIFFERENCES.map(|difference| {
         let toml = format!(
             "[slq]\nsteps = 8\nprobes = 2\n[hvp]\ndifference = \"{difference}\"\n[blocks]\nby = \"layer\"\nvectors = 2"
         );
-        let mut probe = probe(&toml);
-        let snapshot = probe.probe(0, &mut host).unwrap();
-        let path =
-            Path::new(&std::env::var_os(DIRECTORY).unwrap()).join(format!("{difference}-{ranks}-{rank}"));
-        std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
-    }
+        probe(&toml).probe(0, &mut host).unwrap().clone()
+    });
     assert_eq!(stored(&model.vs), before);
+    snapshots.into()
 }
 
 #[test]
 fn two_ranks_report_what_one_does_with_the_joined_batch() {
     let body = |group: &ProcessGroup| measure(group);
-    if is_launched() {
-        tch::set_num_threads(1);
-        return body(&ProcessGroup::from_env(TIMEOUT).unwrap());
-    }
-    let directory = tempfile::tempdir().unwrap();
-    for ranks in [1, 2] {
-        expect_success(&launcher(ranks, &body).env(DIRECTORY, directory.path()).run().unwrap());
-    }
-    let read = |name: String| -> Snapshot {
-        serde_json::from_slice(&std::fs::read(directory.path().join(name)).unwrap()).unwrap()
-    };
-    for difference in DIFFERENCES {
-        let one = read(format!("{difference}-1-0"));
-        for rank in [0, 1] {
-            let two = read(format!("{difference}-2-{rank}"));
+    let Some([of_one, of_two]) = snapshots_on([1, 2], body) else { return };
+    for (kind, difference) in DIFFERENCES.into_iter().enumerate() {
+        let one = &of_one[0][kind];
+        for (rank, two) in of_two.iter().map(|snapshots| &snapshots[kind]).enumerate() {
             // Replicated parameters are counted once.
             assert_eq!((one.parameters, two.parameters, two.world_size), (30, 30, 2));
             assert_eq!((one.tokens, two.tokens), (Some(32), Some(32)));
@@ -77,7 +61,7 @@ fn two_ranks_report_what_one_does_with_the_joined_batch() {
                     .map(|block| (block.name, block.parameters, block.trace.mean))
                     .collect::<Vec<_>>()
             };
-            for (a, b) in blocks(&one).into_iter().zip(blocks(&two)) {
+            for (a, b) in blocks(one).into_iter().zip(blocks(two)) {
                 assert_eq!((&a.0, a.1), (&b.0, b.1));
                 close(a.2, b.2);
             }

@@ -1,11 +1,15 @@
 //! What several tests need.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, reason = "no test uses all of it")]
 
 #[path = "../../../c10d/tests/common/mod.rs"]
 pub mod processes;
 
-use hessian_probe::{HessianProbe, ProbeConfig, ReduceOp};
+#[path = "../../../var_store/tests/common/basics.rs"]
+mod basics;
+
+pub use basics::{bits, flat, probe, snapshots_on};
+use hessian_probe::ReduceOp;
 use hessian_probe_c10d::ProcessGroup as Torchs;
 use hessian_probe_rusttorch::SharedGroup;
 use rusttorch::distributed::{GroupOptions, ProcessGroup, ShardedTrainer};
@@ -42,20 +46,6 @@ pub fn group_with(torchs: &Torchs, options: GroupOptions) -> SharedGroup {
         }
     };
     SharedGroup::new(group.unwrap())
-}
-
-/// A probe without logs.
-pub fn probe(toml: &str) -> HessianProbe {
-    let toml = format!("{toml}\n[log]\ntensorboard = false\njsonl = false");
-    HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
-}
-
-/// The bytes of a tensor.
-pub fn bits(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.detach().contiguous();
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
 }
 
 /// This rank's chunks, padding included.
@@ -105,19 +95,11 @@ impl Model {
         ShardedTrainer::new(&mut group.borrow_mut(), self.initial(), build).unwrap()
     }
 
-    /// H at the initial parameters over all examples, by tch's own double backward, row by row; parameters by name.
+    /// At the initial parameters over all examples; parameters by name.
     pub fn dense_hessian(self) -> Tensor {
         let p: Parameters =
             self.initial().into_iter().map(|(name, tensor)| (name, tensor.set_requires_grad(true))).collect();
-        let parameters: Vec<&Tensor> = p.values().collect();
-        let gradient = flat(&Tensor::run_backward(&[self.loss(&p, 0, 1).unwrap()], &parameters, true, true));
-        let row = |i| {
-            let rows = Tensor::run_backward(&[gradient.get(i)], &parameters, true, false);
-            let rows = rows.into_iter().zip(&parameters);
-            // Where an entry does not depend on a parameter there is no tensor.
-            flat(&rows.map(|(row, p)| if row.defined() { row } else { p.zeros_like() }).collect::<Vec<_>>())
-        };
-        Tensor::stack(&(0..gradient.numel() as i64).map(row).collect::<Vec<_>>(), 0).detach()
+        basics::dense_hessian(&self.loss(&p, 0, 1).unwrap(), &p.values().collect::<Vec<_>>())
     }
 }
 
@@ -125,8 +107,4 @@ impl Model {
 fn waves(shape: &[i64], seed: f64) -> Tensor {
     let index = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
     ((index * 2.399 + seed) * 1.618 * seed).sin().view(shape)
-}
-
-pub fn flat(tensors: &[Tensor]) -> Tensor {
-    Tensor::cat(&tensors.iter().map(|tensor| tensor.reshape([-1])).collect::<Vec<_>>(), 0)
 }

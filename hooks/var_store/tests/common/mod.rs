@@ -1,11 +1,13 @@
 //! What several tests need.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, reason = "no test uses all of it")]
 
 #[path = "../../../c10d/tests/common/mod.rs"]
 pub mod processes;
 
-use hessian_probe::{HessianProbe, ProbeConfig};
+mod basics;
+
+pub use basics::{bits, flat, probe, snapshots_on};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -15,20 +17,6 @@ pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     tch::set_num_threads(1);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A probe without logs.
-pub fn probe(toml: &str) -> HessianProbe {
-    let toml = format!("{toml}\n[log]\ntensorboard = false\njsonl = false");
-    HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
-}
-
-/// The bytes of a tensor.
-pub fn bits(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.detach().contiguous();
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
 }
 
 /// All variables of a store, by name.
@@ -81,22 +69,9 @@ impl Perceptron {
         names.iter().map(|name| variables[*name].shallow_clone()).collect()
     }
 
-    /// H by tch's own double backward, row by row.
     pub fn dense_hessian(&self) -> Tensor {
-        let parameters = self.parameters();
-        let gradient = flat(&Tensor::run_backward(&[self.loss()], &parameters, true, true));
-        let row = |i| {
-            let rows = Tensor::run_backward(&[gradient.get(i)], &parameters, true, false);
-            let rows = rows.into_iter().zip(&parameters);
-            // Where an entry does not depend on a parameter there is no tensor.
-            flat(&rows.map(|(row, p)| if row.defined() { row } else { p.zeros_like() }).collect::<Vec<_>>())
-        };
-        Tensor::stack(&(0..gradient.numel() as i64).map(row).collect::<Vec<_>>(), 0).detach()
+        basics::dense_hessian(&self.loss(), &self.parameters())
     }
-}
-
-pub fn flat(tensors: &[Tensor]) -> Tensor {
-    Tensor::cat(&tensors.iter().map(|tensor| tensor.reshape([-1])).collect::<Vec<_>>(), 0)
 }
 
 /// ‖a − b‖ ÷ ‖b‖.
