@@ -1,23 +1,15 @@
 //! The optimizer's view on 1, 2 and 4 ranks: the same; so are directions, and what is tracked.
 
-use crate::common::{config, on_ranks_with, text};
+use crate::common::{config, found_on, text};
 use hessian_probe::tracking::Tracked;
 use hessian_probe::{HessianProbe, ProbeConfig, Snapshot};
-use hessian_probe_c10d::is_launched;
 use hessian_probe_fsdp::{Dtype, Trainer};
-use std::path::Path;
-
-const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
-const WORLD_SIZES: [usize; 3] = [1, 2, 4];
 
 /// After a few steps of the sharded AdamW, whose moments differ between numbers of ranks by rounding only. Blocks are
 /// not divisible by 4, and rows of the embedding have never had a gradient.
 #[test]
 fn the_preconditioned_spectrum_is_the_same_on_1_2_and_4_ranks() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| {
-        let (rank, world_size) = (group.rank(), group.world_size());
+    let found = found_on([1, 2, 4], |group| -> (Snapshot, Tracked) {
         let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
         trainer.probe_on_validation(8).unwrap();
         for _ in 0..3 {
@@ -28,20 +20,9 @@ fn the_preconditioned_spectrum_is_the_same_on_1_2_and_4_ranks() {
         let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(toml).unwrap()).unwrap();
         let snapshot = probe.probe(2, &mut trainer).unwrap().clone();
         trainer.step().unwrap();
-        let found = (snapshot, probe.track(3, &mut trainer).unwrap());
-        if rank == 0 {
-            let directory = std::env::var_os(DIRECTORY).unwrap();
-            let path = Path::new(&directory).join(format!("{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
-        }
+        (snapshot, probe.track(3, &mut trainer).unwrap())
     });
-    if is_launched() {
-        return;
-    }
-    let [one, others @ ..] = WORLD_SIZES.map(|world_size| -> (Snapshot, Tracked) {
-        let path = directory.path().join(format!("{world_size}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    });
+    let Some([one, others @ ..]) = found else { return };
     let (one, tracked) = one;
     let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-5;
     let along = |snapshot: &Snapshot| {

@@ -1,49 +1,29 @@
 //! The same model on 1, 2 and 4 ranks: the same T up to rounding.
 
-use crate::common::{config, on_ranks_with, text};
+use crate::common::{config, found_on, text};
 use hessian_probe::blocks::BlockDiagonal;
 use hessian_probe::spectrum::{Estimate, Snapshot};
 use hessian_probe::{Gradient, HessianProbe, Host, HostError, ProbeConfig, Shard};
-use hessian_probe_c10d::{ProcessGroup, is_launched};
+use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Dtype, Trainer};
-use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
 const WORLD_SIZES: [usize; 3] = [1, 2, 4];
-const KINDS: [&str; 3] = ["auto", "central", "forward"];
 
-/// One rank's part: probes of every kind; rank 0 writes the snapshots.
-fn measure(group: ProcessGroup, tied: bool, dtype: Dtype) {
-    let (rank, world_size) = (group.rank(), group.world_size());
+/// One rank's part: probes of every kind.
+fn measure(group: ProcessGroup, tied: bool, dtype: Dtype) -> Vec<Snapshot> {
     // The blocks' sizes are not divisible by 4: there is padding.
     let mut trainer = Trainer::new(config(tied, 0.0, dtype), group, text()).unwrap();
     trainer.probe_on_validation(8).unwrap();
-    for kind in KINDS {
+    let snapshots = ["auto", "central", "forward"].map(|kind| {
         let toml = format!(
             "[slq]\nsteps = 12\nprobes = 2\nseed = 3\n[hvp]\ndifference = \"{kind}\"\n\
              [log]\ntensorboard = false\njsonl = false"
         );
         let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
-        let snapshot = probe.probe(0, &mut trainer).unwrap();
-        if rank == 0 {
-            let directory = std::env::var_os(DIRECTORY).unwrap();
-            let path = Path::new(&directory).join(format!("{kind}-{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(snapshot).unwrap()).unwrap();
-        }
-    }
-}
-
-/// The snapshots of each kind on 1, 2 and 4 ranks; nothing in a rank itself.
-fn snapshots(directory: &Path) -> Vec<Vec<Snapshot>> {
-    if is_launched() {
-        return Vec::new();
-    }
-    let read = |kind: &str, world_size: usize| {
-        let path = directory.join(format!("{kind}-{world_size}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    };
-    KINDS.iter().map(|kind| WORLD_SIZES.map(|world_size| read(kind, world_size)).into()).collect()
+        probe.probe(0, &mut trainer).unwrap().clone()
+    });
+    snapshots.into()
 }
 
 fn close(a: f64, b: f64, tolerance: f64, what: &str) {
@@ -56,12 +36,10 @@ fn close(a: f64, b: f64, tolerance: f64, what: &str) {
 
 #[test]
 fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, false, Dtype::F64));
-    for of_kind in snapshots(directory.path()) {
-        let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
-        for other in others {
+    let found = found_on(WORLD_SIZES, |group| measure(group, false, Dtype::F64));
+    let Some([one, others @ ..]) = found else { return };
+    for others in others {
+        for (one, other) in one.iter().zip(&others) {
             assert_eq!((one.parameters, one.hvp.gradient_repeats), (other.parameters, Some(true)));
             for (a, b) in one.probes.iter().zip(&other.probes) {
                 let norm = a.nodes.iter().fold(0.0_f64, |norm, node| norm.max(node.abs()));
@@ -85,30 +63,16 @@ fn t_is_the_same_on_1_2_and_4_ranks_in_f64() {
 fn block_diagonal_fidelity_is_the_same_on_1_2_and_4_ranks() {
     const BLOCKS: [&str; 2] =
         ["by = \"layer\"\nspectrum_steps = 2", "by = \"tensor\"\ndraws = 2\nspectrum_steps = 0"];
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| {
-        let (rank, world_size) = (group.rank(), group.world_size());
+    let found = found_on(WORLD_SIZES, |group| -> [BlockDiagonal; 2] {
         let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
         trainer.probe_on_validation(8).unwrap();
-        let found = BLOCKS.map(|blocks| {
+        BLOCKS.map(|blocks| {
             let toml = format!("[hvp]\ndifference = \"central\"\n[blocks]\n{blocks}\nvectors = 2");
             let config = ProbeConfig::from_toml_str(&toml).unwrap();
             hessian_probe::blocks::block_diagonal(&mut trainer, &config).unwrap()
-        });
-        if rank == 0 {
-            let directory = std::env::var_os(DIRECTORY).unwrap();
-            let path = Path::new(&directory).join(format!("blocks-{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
-        }
+        })
     });
-    if is_launched() {
-        return;
-    }
-    let [one, two, four] = WORLD_SIZES.map(|world_size| -> [BlockDiagonal; 2] {
-        let path = directory.path().join(format!("blocks-{world_size}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    });
+    let Some([one, two, four]) = found else { return };
     assert_eq!((one[0].method.as_str(), one[1].method.as_str()), ("exact", "stochastic"));
     for (one, other) in one.iter().zip(&two).chain(one.iter().zip(&four)) {
         let estimate = |a: Option<Estimate>, b: Option<Estimate>, scale: f64, what: &str| {
@@ -186,30 +150,16 @@ impl Host for Replicated {
 
 #[test]
 fn blocks_of_parameters_that_every_rank_holds_are_counted_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&[1, 2], &variables, |group| {
-        let (rank, world_size) = (group.rank(), group.world_size());
+    let found = found_on([1, 2], |group| -> [BlockDiagonal; 2] {
         let parameters = [5, 4, 3].map(|len| Tensor::arange(len, (Kind::Double, Device::Cpu)) * 0.3 + 0.5);
         let mut host = Replicated { parameters, group };
         let toml = "[hvp]\ndifference = \"central\"\n[blocks]\nby = \"layer\"\nspectrum_steps = 2";
-        let found = ["exact", "stochastic"].map(|method| {
+        ["exact", "stochastic"].map(|method| {
             let config = ProbeConfig::from_toml_str(&format!("{toml}\nmethod = \"{method}\"")).unwrap();
             hessian_probe::blocks::block_diagonal(&mut host, &config).unwrap()
-        });
-        if rank == 0 {
-            let directory = std::env::var_os(DIRECTORY).unwrap();
-            let path = Path::new(&directory).join(format!("replicated-{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
-        }
+        })
     });
-    if is_launched() {
-        return;
-    }
-    let [one, two] = [1, 2].map(|world_size| -> [BlockDiagonal; 2] {
-        let path = directory.path().join(format!("replicated-{world_size}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    });
+    let Some([one, two]) = found else { return };
     let sizes: Vec<u64> = one[0].blocks.iter().map(|block| block.parameters).collect();
     assert_eq!(sizes, [5, 4, 3]);
     // Both do the same sums in the same order, but for those over ranks: zeros.
@@ -218,12 +168,10 @@ fn blocks_of_parameters_that_every_rank_holds_are_counted_once() {
 
 #[test]
 fn lambda_max_and_trace_are_the_same_on_1_2_and_4_ranks_in_f32() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| measure(group, true, Dtype::F32));
-    for of_kind in snapshots(directory.path()) {
-        let [one, others @ ..] = &of_kind[..] else { panic!("no snapshots") };
-        for other in others {
+    let found = found_on(WORLD_SIZES, |group| measure(group, true, Dtype::F32));
+    let Some([one, others @ ..]) = found else { return };
+    for others in others {
+        for (one, other) in one.iter().zip(&others) {
             let what = |name| format!("{name} on {} ranks", other.world_size);
             let scale = one.lambda_max.value.abs();
             close(one.lambda_max.value, other.lambda_max.value, 1e-4 * scale, &what("λ_max"));

@@ -8,6 +8,8 @@ use hessian_probe_c10d::{Launcher, Output, ProcessGroup, is_launched};
 use hessian_probe_fsdp::{
     Corpus, Dtype, LlamaConfig, Result, Sequence, SequenceId, SequenceSource, TrainerConfig,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,34 +31,73 @@ pub fn on_ranks<F: Fn(ProcessGroup)>(world_sizes: &[usize], body: F) {
 /// [`on_ranks`], with environment variables for the ranks.
 pub fn on_ranks_with<F: Fn(ProcessGroup)>(world_sizes: &[usize], variables: &[(&str, &OsStr)], body: F) {
     if is_launched() {
-        tch::set_num_threads(1);
-        body(ProcessGroup::from_env(Duration::from_secs(30)).expect("a group"));
-        return;
+        return body(joined());
     }
-    let path = std::any::type_name::<F>();
-    let name = path.trim_end_matches("::{{closure}}").split_once("::").expect("a test in a crate").1;
     for &world_size in world_sizes {
-        let mut command = Command::new(std::env::current_exe().expect("the test binary"));
-        command.args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
-        command.envs(variables.iter().copied());
-        let outcome = Launcher::new(world_size)
-            .command(command)
-            .env("OMP_NUM_THREADS", "1")
-            .output(Output::Captured)
-            .run()
-            .expect("ranks");
-        if let Some((rank, status)) = outcome.first_failure() {
-            for rank in 0..world_size {
-                eprintln!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
-            }
-            panic!("rank {rank} of {world_size} failed first: {status}");
+        start(test_of(&body), world_size, variables);
+    }
+}
+
+/// [`on_ranks`], with what `body` found on rank 0 of each of `world_sizes`; `None` in the ranks themselves, which have nothing
+/// more to do.
+pub fn found_on<T, F, const N: usize>(world_sizes: [usize; N], body: F) -> Option<[T; N]>
+where
+    T: Serialize + DeserializeOwned,
+    F: Fn(ProcessGroup) -> T,
+{
+    const FILE: &str = "HESSIAN_PROBE_TEST_FILE";
+    if is_launched() {
+        let group = joined();
+        let rank = group.rank();
+        let found = body(group);
+        if rank == 0 {
+            let file = std::env::var_os(FILE).expect("a file for what is found");
+            std::fs::write(file, serde_json::to_vec(&found).unwrap()).unwrap();
         }
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    Some(world_sizes.map(|world_size| {
+        let file = directory.path().join(format!("{world_size}.json"));
+        start(test_of(&body), world_size, &[(FILE, file.as_os_str())]);
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    }))
+}
+
+/// This rank's group.
+fn joined() -> ProcessGroup {
+    tch::set_num_threads(1);
+    ProcessGroup::from_env(Duration::from_secs(30)).expect("a group")
+}
+
+/// The test whose closure this is, by its type.
+fn test_of<F>(_: &F) -> &'static str {
+    let path = std::any::type_name::<F>();
+    path.trim_end_matches("::{{closure}}").split_once("::").expect("a test in a crate").1
+}
+
+/// Runs a test of this binary on so many ranks.
+fn start(test: &str, world_size: usize, variables: &[(&str, &OsStr)]) {
+    let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+    command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
+    command.envs(variables.iter().copied());
+    let outcome = Launcher::new(world_size)
+        .command(command)
+        .env("OMP_NUM_THREADS", "1")
+        .output(Output::Captured)
+        .run()
+        .expect("ranks");
+    if let Some((rank, status)) = outcome.first_failure() {
         for rank in 0..world_size {
-            // Seen with --nocapture, as what the test itself prints.
-            println!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
-            // A filter that matches nothing would pass, too.
-            assert!(outcome.output(rank).contains("1 passed"), "rank {rank} ran no test `{name}`");
+            eprintln!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
         }
+        panic!("rank {rank} of {world_size} failed first: {status}");
+    }
+    for rank in 0..world_size {
+        // Seen with --nocapture, as what the test itself prints.
+        println!("--- rank {rank} of {world_size}\n{}", outcome.output(rank));
+        // A filter that matches nothing would pass, too.
+        assert!(outcome.output(rank).contains("1 passed"), "rank {rank} ran no test `{test}`");
     }
 }
 
