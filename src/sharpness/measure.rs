@@ -144,7 +144,7 @@ impl Line<'_, '_> {
         Ok((found, self.guard.restore()))
     }
 
-    /// L(θ₀ + cu), rank 0's, so that all ranks decide by the same bits; not a number where the loss is none there.
+    /// L(θ₀ + cu), rank 0's, so that all ranks decide by the same bits; not a number where the loss is none on any of them.
     fn loss(&mut self, multiple: f64) -> Result<f64> {
         let rank = self.guard.rank();
         let local = if self.interrupter.is_interrupted() {
@@ -161,7 +161,9 @@ impl Line<'_, '_> {
             Err(Error::NonFinite { .. }) => Ok(f64::NAN),
             loss => loss,
         };
-        let local = local.and_then(|along| loss.map(|loss| vec![if rank == 0 { loss } else { 0.0 }, along]));
+        // Hosts have the same loss on all ranks, unless one is broken, which must not pass for a number.
+        let told = |loss: f64| if rank == 0 || loss.is_nan() { loss } else { 0.0 };
+        let local = local.and_then(|along| loss.map(|loss| vec![told(loss), along]));
         let sums = self.ranks.sum(self.guard.host(), ALONG, 2, local)?;
         if multiple != 0.0 {
             self.realised = sums[1] / (multiple * self.squared);

@@ -1,4 +1,4 @@
-//! The trainer as a host whose gradients something happens to.
+//! The trainer as a host whose evaluations something happens to.
 
 use crate::common::bits;
 use hessian_probe::{
@@ -10,7 +10,8 @@ use tch::Tensor;
 
 type Hook<'t> = Box<dyn FnMut(u64, &mut Gradient) -> Result<(), HostError> + 't>;
 
-/// The trainer, but for what `hook` does to its gradients, by their number from 1.
+/// The trainer, but for what `hook` does to its evaluations, by their number from 1: gradients, and forward passes, which
+/// have no tensors.
 pub struct Faulty<'t> {
     trainer: &'t mut Trainer,
     hook: Hook<'t>,
@@ -25,9 +26,15 @@ impl<'t> Faulty<'t> {
         Self { trainer, hook: Box::new(hook), calls: 0 }
     }
 
-    /// Gives the trainer back, and the number of gradients.
+    /// Gives the trainer back, and the number of evaluations.
     pub fn finish(self) -> u64 {
         self.calls
+    }
+
+    fn evaluated(&mut self, mut gradient: Gradient) -> Result<Gradient, HostError> {
+        self.calls += 1;
+        (self.hook)(self.calls, &mut gradient)?;
+        Ok(gradient)
     }
 }
 
@@ -37,10 +44,13 @@ impl Host for Faulty<'_> {
     }
 
     fn gradient(&mut self) -> Result<Gradient, HostError> {
-        let mut gradient = self.trainer.gradient()?;
-        self.calls += 1;
-        (self.hook)(self.calls, &mut gradient)?;
-        Ok(gradient)
+        let gradient = self.trainer.gradient()?;
+        self.evaluated(gradient)
+    }
+
+    fn loss(&mut self) -> Result<f64, HostError> {
+        let loss = self.trainer.loss()?;
+        Ok(self.evaluated(Gradient { loss, tensors: Vec::new() })?.loss)
     }
 
     fn group(&self) -> &dyn ProcessGroup {

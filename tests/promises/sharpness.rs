@@ -1,15 +1,11 @@
 //! Critical sharpness on real ranks: the same number, and everything put back.
 
-use crate::common::{config, generator_lock, on_ranks, on_ranks_with, text};
+use crate::common::{config, found_on, generator_lock, on_ranks, text};
 use crate::faulty::{Faulty, state};
 use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::{Error, HessianProbe, ProbeConfig};
-use hessian_probe_c10d::is_launched;
 use hessian_probe_fsdp::{Dtype, Trainer};
-use std::path::Path;
-
-const DIRECTORY: &str = "HESSIAN_PROBE_TEST_DIRECTORY";
-const WORLD_SIZES: [usize; 3] = [1, 2, 4];
+use std::ops::RangeInclusive;
 
 fn probe() -> HessianProbe {
     let toml = "[log]\ntensorboard = false\njsonl = false";
@@ -18,31 +14,17 @@ fn probe() -> HessianProbe {
 
 #[test]
 fn critical_sharpness_is_the_same_on_1_2_and_4_ranks() {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = [(DIRECTORY, directory.path().as_os_str())];
-    on_ranks_with(&WORLD_SIZES, &variables, |group| {
-        let (rank, world_size) = (group.rank(), group.world_size());
+    let found = found_on([1, 2, 4], |group| -> Vec<CriticalSharpness> {
         let mut trainer = Trainer::new(config(false, 0.0, Dtype::F64), group, text()).unwrap();
         trainer.probe_on_validation(8).unwrap();
         let mut probe = probe();
-        let mut found = Vec::new();
-        for step in 0..3 {
+        let mut measured = |step| {
             trainer.step().unwrap();
-            found.push(probe.critical_sharpness(step, &mut trainer).unwrap().unwrap());
-        }
-        if rank == 0 {
-            let directory = std::env::var_os(DIRECTORY).unwrap();
-            let path = Path::new(&directory).join(format!("{world_size}.json"));
-            std::fs::write(path, serde_json::to_string(&found).unwrap()).unwrap();
-        }
+            probe.critical_sharpness(step, &mut trainer).unwrap().unwrap()
+        };
+        (0..3).map(&mut measured).collect()
     });
-    if is_launched() {
-        return;
-    }
-    let [one, others @ ..] = WORLD_SIZES.map(|world_size| -> Vec<CriticalSharpness> {
-        let path = directory.path().join(format!("{world_size}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    });
+    let Some([one, others @ ..]) = found else { return };
     for other in others {
         for (a, b) in one.iter().zip(&other) {
             assert_eq!((a.passes, a.coming), (b.passes, false));
@@ -52,7 +34,7 @@ fn critical_sharpness_is_the_same_on_1_2_and_4_ranks() {
     }
 }
 
-/// A forward pass that fails, panics or finds no number at θ, on the last rank, at each pass in turn.
+/// A forward pass that fails or panics, on the last rank, at each pass in turn.
 #[test]
 fn a_forward_pass_that_fails_restores_everything_and_is_told_to_all() {
     let _lock = generator_lock();
@@ -68,7 +50,8 @@ fn a_forward_pass_that_fails_restores_everything_and_is_told_to_all() {
         assert!(before == state(&trainer));
         for panics in [false, true] {
             for at in 1..=passes {
-                let mut host = Faulty::new(&mut trainer, move |call, _| {
+                let mut host = Faulty::new(&mut trainer, move |call, evaluated| {
+                    assert!(evaluated.tensors.is_empty(), "forward passes alone");
                     if call != at || rank != last {
                         return Ok(());
                     }
@@ -88,5 +71,48 @@ fn a_forward_pass_that_fails_restores_everything_and_is_told_to_all() {
             }
         }
         trainer.step().unwrap();
+    });
+}
+
+/// At θ a loss that is no number is an error; beyond, it counts as a rise. Whichever rank finds it, it is all ranks'.
+#[test]
+fn a_loss_that_is_no_number_on_any_rank_is_none_on_all() {
+    let _lock = generator_lock();
+    on_ranks(&[1, 2], |group| {
+        let (rank, ranks) = (group.rank(), group.world_size());
+        let mut trainer = Trainer::new(config(false, 0.1, Dtype::F32), group, text()).unwrap();
+        trainer.probe_on_validation(4).unwrap();
+        trainer.step().unwrap();
+        let before = state(&trainer);
+        let mut with_nan = |at: u64, on: RangeInclusive<usize>| {
+            let mut host = Faulty::new(&mut trainer, |call, evaluated| {
+                if call == at && on.contains(&rank) {
+                    evaluated.loss = f64::NAN;
+                }
+                Ok(())
+            });
+            let found = probe().critical_sharpness(0, &mut host);
+            let passes = host.finish();
+            assert!(before == state(&trainer), "pass {at}: everything is restored");
+            (found.map(Option::unwrap), passes)
+        };
+        let undisturbed = with_nan(0, 0..=0).0.unwrap();
+        for on in [0..=0, ranks - 1..=ranks - 1, 0..=ranks - 1] {
+            let (found, passes) = with_nan(1, on.clone());
+            let error = found.unwrap_err();
+            let Error::AtStep { step: 0, source } = &error else { panic!("{error}") };
+            assert!(matches!(&**source, Error::NonFinite { what: "the loss", .. }), "{on:?}: {error}");
+            assert_eq!(passes, 1, "{on:?}: no rank goes on");
+            for at in 2..=undisturbed.passes {
+                let (found, passes) = with_nan(at, on.clone());
+                let found = found.unwrap();
+                let all = with_nan(at, 0..=ranks - 1).0.unwrap();
+                assert_eq!(found.passes, passes, "{on:?}");
+                let told =
+                    |found: &CriticalSharpness| (found.multiple, found.lower, found.upper, found.passes);
+                assert_eq!(told(&found), told(&all), "pass {at} on {on:?}");
+                assert!(found.error.is_none_or(f64::is_finite), "{found:?}");
+            }
+        }
     });
 }
