@@ -1,9 +1,13 @@
 //! A run with probes has the same bits as one without.
 
 use crate::common::{bits, config, generator_lock, on_ranks, text};
+use hessian_probe::log::{JSONL_FILE, Record, read_jsonl};
+use hessian_probe::triggers::Cause;
 use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Batch, Dtype, ProbeBatch, SequenceSource, StepReport, Trainer};
+use std::collections::BTreeSet;
+use std::path::Path;
 use tch::Device;
 
 /// Everything that training leaves behind, in bits.
@@ -15,15 +19,19 @@ struct Trace {
     generator: Vec<u8>,
 }
 
-/// Sixty steps with dropout, two micro-batches each, clipping and weight decay.
-fn train(group: ProcessGroup, callbacks: &mut [&mut dyn Callback], dropout: bool) -> (Trace, ProcessGroup) {
+/// Sixty steps with dropout, two micro-batches each, clipping and weight decay. And whether a callback asked for a checkpoint.
+fn train(
+    group: ProcessGroup,
+    callbacks: &mut [&mut dyn Callback],
+    dropout: bool,
+) -> (Trace, bool, ProcessGroup) {
     let mut trainer = Trainer::new(config(true, 0.2, Dtype::F32), group, text()).unwrap();
     let rank = trainer.group().rank();
     let sequences: Vec<_> = (0..4).map(|i| text().validation(i + 4 * rank as u64, 16).unwrap()).collect();
     let Batch { inputs, labels } = Batch::from_sequences(&sequences, rank, Device::Cpu).unwrap();
     trainer.set_probe_batch(ProbeBatch { inputs, labels, dropout }).unwrap();
     let mut reports = Vec::new();
-    trainer.run(60, callbacks, |report| reports.push(*report)).unwrap();
+    let run = trainer.run(60, callbacks, |report| reports.push(*report)).unwrap();
     let (first, second) = trainer.moments().unwrap();
     let trace = Trace {
         reports,
@@ -31,10 +39,10 @@ fn train(group: ProcessGroup, callbacks: &mut [&mut dyn Callback], dropout: bool
         moments: first.iter().chain(&second).map(bits).collect(),
         generator: trainer.generator_state().unwrap(),
     };
-    (trace, trainer.into_group())
+    (trace, run.checkpoint_requested, trainer.into_group())
 }
 
-fn probe(directory: &std::path::Path, slq: &str) -> HessianProbe {
+fn probe(directory: &Path, slq: &str) -> HessianProbe {
     let toml = format!(
         "on_error = \"stop\"\n[schedule]\nevery = 10\nat_end = true\n[slq]\n{slq}\n[track]\nevery = 4\n[log]\ndir = {:?}",
         directory.to_str().unwrap()
@@ -42,32 +50,65 @@ fn probe(directory: &std::path::Path, slq: &str) -> HessianProbe {
     HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap()
 }
 
+/// Why probes started by themselves.
+fn causes(directory: &Path) -> BTreeSet<&'static str> {
+    let records = read_jsonl(directory.join(JSONL_FILE)).unwrap().map(Result::unwrap);
+    let triggered = records.filter_map(|record| match record {
+        Record::Triggered(triggered) => Some(triggered.causes),
+        _ => None,
+    });
+    let kind = |cause| match cause {
+        Cause::LossSpike { .. } => "loss_spike",
+        Cause::Margin { .. } => "margin",
+        Cause::StepRatio { .. } => "step_ratio",
+        other => panic!("{other}"),
+    };
+    triggered.flatten().map(kind).collect()
+}
+
 #[test]
 fn training_with_probes_is_bit_identical_to_training_without() {
     let _lock = generator_lock();
     on_ranks(&[1, 2], |group| {
         let rank = group.rank();
-        let (plain, mut group) = train(group, &mut [], false);
+        let (plain, _, mut group) = train(group, &mut [], false);
         let directory = tempfile::tempdir().unwrap();
         // With dropout in the probe's loss the random state itself is drawn from and put back.
-        for (slq, dropout) in [
-            ("steps = 6\nprobes = 2", false),
+        let cases: [(&str, bool, &[&str]); 5] = [
+            ("steps = 6\nprobes = 2", false, &[]),
             (
                 "steps = 4\ndtype = \"f64\"\nreorthogonalize = \"none\"\n[triggers]\nloss_spike = 0.5\nwindow = 8\ncooldown = 7",
                 true,
+                &["loss_spike"],
             ),
             (
                 "steps = 3\noperator = \"both\"\n[directions]\ngradient = true\nupdate = true\n[sharpness]\nevery = 1",
                 true,
+                &[],
             ),
-            ("steps = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 3\nevery = 3", true),
-        ] {
-            let mut probe = probe(&directory.path().join(format!("{}-{rank}", slq.len())), slq);
-            let (probed, back) = train(group, &mut [&mut probe], dropout);
+            ("steps = 2\n[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 3\nevery = 3", true, &[]),
+            // Limits that are always exceeded.
+            (
+                "steps = 2\noperator = \"both\"\n[sharpness]\nevery = 1\n[triggers]\nmargin = 1e-9\nstep_ratio = 1e-9\n\
+                 checkpoint_margin = 1e-9\ncooldown = 7",
+                true,
+                &["margin", "step_ratio"],
+            ),
+        ];
+        for (number, (slq, dropout, expected)) in cases.into_iter().enumerate() {
+            let log = directory.path().join(number.to_string());
+            let mut probe = probe(&log, slq);
+            let (probed, asked, back) = train(group, &mut [&mut probe], dropout);
             group = back;
             assert_eq!(probe.latest().map(|snapshot| snapshot.step), Some(59), "probes took place");
             let sharpness = probe.latest_sharpness().map(|found| (found.step, found.coming));
             assert_eq!(sharpness, slq.contains("sharpness").then_some((59, true)), "before the step");
+            // What it was given is written.
+            drop(probe);
+            if rank == 0 {
+                assert!(causes(&log).into_iter().eq(expected.iter().copied()), "{slq}: {:?}", causes(&log));
+            }
+            assert_eq!(asked, slq.contains("checkpoint"), "a checkpoint is asked for");
             assert!(plain.reports == probed.reports, "losses and gradient norms");
             assert!(plain.parameters == probed.parameters, "parameters");
             assert!(plain.moments == probed.moments, "Adam's moments");
@@ -94,10 +135,10 @@ fn a_probe_before_the_optimizer_step_leaves_the_gradient_alone() {
     }
     let _lock = generator_lock();
     on_ranks(&[1, 2], |group| {
-        let (plain, group) = train(group, &mut [], false);
+        let (plain, _, group) = train(group, &mut [], false);
         let directory = tempfile::tempdir().unwrap();
         let mut early = Early(probe(directory.path(), "steps = 4"));
-        let (probed, _) = train(group, &mut [&mut early], true);
+        let (probed, ..) = train(group, &mut [&mut early], true);
         assert_eq!(early.0.latest().map(|snapshot| snapshot.step), Some(43));
         assert!(plain == probed);
     });
