@@ -2,6 +2,8 @@
 //!
 //! The reader is the real `tensorboard` package, run by `tests/python/read_events.py`.
 
+#[path = "support/python.rs"]
+mod python;
 mod support;
 
 use hessian_probe::Snapshot;
@@ -11,26 +13,14 @@ use hessian_probe::log::{JSONL_FILE, LogWriter, Record, Session, Skipped, drop_o
 use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::tracking::Tracked;
 use hessian_probe::triggers::{Cause, Recent, Triggered};
+use python::python;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const PARAMETERS: u64 = 124_000_000;
-
-fn python() -> PathBuf {
-    if let Some(path) = std::env::var_os("HESSIAN_PROBE_PYTHON") {
-        return path.into();
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    assert!(
-        path.exists(),
-        "this test needs a Python with the `tensorboard` package: run `cargo xtask test`, which makes \
-         one in `.venv`, or let HESSIAN_PROBE_PYTHON name one"
-    );
-    path
-}
 
 /// What TensorBoard finds in a directory.
 fn read_events(dir: &Path) -> Value {

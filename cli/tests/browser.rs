@@ -4,12 +4,15 @@
 //! skipped, and says so; with HESSIAN_PROBE_REQUIRE_BROWSER=1 (as in `.ci/run`) it then fails.
 
 mod common;
+#[path = "../../tests/support/python.rs"]
+mod python;
 
 use common::{program, text};
 use hessian_probe::log::{JSONL_FILE, Record, read_jsonl};
 use hessian_probe::{Callback, HessianProbe, ProbeConfig, Snapshot};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+use python::python;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,8 +21,14 @@ use std::process::Command;
 /// A block's name, which is in the configuration, too.
 const HOSTILE: &str = "</script><b>\"bold\"</b>&{{data}}";
 
-/// In the directories of PATH, or named by a variable.
-fn find(variable: &str, names: &[&str]) -> Option<PathBuf> {
+/// A program by the variable that may name it, and its names in PATH.
+type Program = (&'static str, &'static [&'static str]);
+
+const CHROMIUM: Program =
+    ("HESSIAN_PROBE_CHROMIUM", &["chromium", "chromium-browser", "google-chrome", "chrome"]);
+const DRIVER: Program = ("HESSIAN_PROBE_CHROMEDRIVER", &["chromedriver"]);
+
+fn find((variable, names): Program) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
         return Some(path.into());
     }
@@ -32,10 +41,7 @@ fn find(variable: &str, names: &[&str]) -> Option<PathBuf> {
 
 /// Chromium and its driver; `None` where they may be missing, and are.
 fn browser() -> Option<[PathBuf; 2]> {
-    let chromium =
-        find("HESSIAN_PROBE_CHROMIUM", &["chromium", "chromium-browser", "google-chrome", "chrome"]);
-    let driver = find("HESSIAN_PROBE_CHROMEDRIVER", &["chromedriver"]);
-    if let (Some(chromium), Some(driver)) = (chromium, driver) {
+    if let (Some(chromium), Some(driver)) = (find(CHROMIUM), find(DRIVER)) {
         return Some([chromium, driver]);
     }
     let missing = "no Chromium with chromedriver (on Debian: apt install chromium chromium-driver)";
@@ -45,11 +51,6 @@ fn browser() -> Option<[PathBuf; 2]> {
     let line = format!("\nSKIPPED: the page of `hessian-probe render` is not looked at: {missing}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
     None
-}
-
-fn python() -> PathBuf {
-    let own = std::env::var_os("HESSIAN_PROBE_PYTHON").map(PathBuf::from);
-    own.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python"))
 }
 
 /// Trains a little with everything that a page can show; returns the snapshots.
@@ -192,4 +193,15 @@ fn a_page_of_a_real_run_works_in_a_real_browser() {
     assert_eq!(plain[".wide svg"], names.len());
     assert_eq!((&plain["section.step:not([hidden])"], &plain[".chooser[hidden]"]), (&1.into(), &1.into()));
     assert_eq!(plain[".course tbody tr"], 4);
+}
+
+/// Otherwise it would install one beside the one that is there.
+#[test]
+fn ci_looks_for_a_browser_where_this_test_does() {
+    let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/run");
+    let ci = std::fs::read_to_string(ci).unwrap();
+    for (variable, names) in [CHROMIUM, DRIVER] {
+        let looks = format!("[ -n \"${{{variable}:-}}\" ] || present {};", names.join(" "));
+        assert!(ci.contains(&looks), ".ci/run has no `{looks}`");
+    }
 }

@@ -6,5 +6,8 @@ mod links;
 mod messages;
 mod newcomer;
 mod page;
+#[path = "../../../../tests/support/python.rs"]
+mod python;
 mod release;
 mod settings;
+mod sources;

@@ -1,6 +1,7 @@
 //! The README's way to a loop of one's own, walked: a package outside of the workspace made of nothing but its blocks.
 
 use crate::page::{Page, root};
+use crate::python::python;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -81,20 +82,10 @@ impl Drop for Desk {
     }
 }
 
-fn python() -> PathBuf {
-    let own = env::var_os("HESSIAN_PROBE_PYTHON").map(PathBuf::from);
-    own.unwrap_or_else(|| root().join(".venv/bin/python"))
-}
-
 /// What the real TensorBoard finds in a directory.
 fn events(directory: &Path) -> serde_json::Value {
     let script = root().join("tests/python/read_events.py");
-    let output = Command::new(python()).arg(script).arg(directory).output().unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; `cargo xtask setup` makes the Python environment of the tests",
-            python().display()
-        )
-    });
+    let output = Command::new(python()).arg(script).arg(directory).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
