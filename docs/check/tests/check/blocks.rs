@@ -20,12 +20,22 @@ fn every_block_says_its_language_and_all_are_checked() {
                     rust += 1;
                 }
                 "toml" => toml += 1,
+                "jsonl" => {
+                    for line in block.text.lines() {
+                        let parsed = serde_json::from_str::<serde_json::Value>(line);
+                        parsed.unwrap_or_else(|error| panic!("{place}: {error}"));
+                    }
+                }
+                // Run by `cli/tests/readme.rs`, which reads this page alone.
+                "console" => assert_eq!(page.path, "cli/README.md", "{place}"),
                 // By `commands`.
                 "sh" => {}
                 // Diagrams, and what programs print.
                 "text" => {}
                 other => {
-                    panic!("{place}: nobody checks blocks of `{other}`; label it rust, toml, sh or text")
+                    panic!(
+                        "{place}: nobody checks blocks of `{other}`; label it rust, toml, jsonl, sh or text"
+                    )
                 }
             }
         }

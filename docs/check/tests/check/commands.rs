@@ -1,9 +1,9 @@
 //! Commands that the pages tell readers to type: their packages, targets, files and flags are there.
 
 use crate::page::{pages, root};
+use crate::release::metadata;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// Flags of cargo's own that pages may use.
 const CARGO_FLAGS: [&str; 19] = [
@@ -28,6 +28,12 @@ const CARGO_FLAGS: [&str; 19] = [
     "--workspace",
 ];
 
+/// Flags of a test program, which is no source of ours.
+const HARNESS_FLAGS: [&str; 4] = ["--exact", "--ignored", "--include-ignored", "--nocapture"];
+
+/// The package of the program `hessian-probe`: `cli/tests/readme.rs` asks it itself what flags each of its commands has.
+const PROGRAM: &str = "hessian-probe-cli";
+
 /// The lines of a block, continued ones joined, without comments.
 fn lines(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
@@ -39,19 +45,9 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 /// The packages of the workspace with the folders of their manifests.
-struct Workspace(serde_json::Value);
+struct Workspace(&'static serde_json::Value);
 
 impl Workspace {
-    fn read() -> Self {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self(serde_json::from_slice(&output.stdout).unwrap())
-    }
-
     fn package(&self, name: &str) -> &serde_json::Value {
         let packages = self.0["packages"].as_array().unwrap();
         packages.iter().find(|package| package["name"] == name).unwrap_or_else(|| panic!("no package {name}"))
@@ -87,21 +83,32 @@ fn sources(file: &Path) -> String {
     text + &fs::read_to_string(file).unwrap()
 }
 
-/// A flag is the name of a field (clap's), or stands in the source as it is typed.
-fn assert_takes(file: &str, arguments: &[&str], place: &str) {
-    let sources = sources(Path::new(file));
+/// A flag is the name of a field (clap's), or stands in one of the sources as it is typed.
+fn assert_take(files: &[impl AsRef<Path>], arguments: &[&str], place: &str) {
+    let sources: String = files.iter().map(|file| sources(file.as_ref())).collect();
     for flag in arguments.iter().filter(|argument| argument.starts_with("--") && argument.len() > 2) {
         let field = format!("{}:", flag.trim_start_matches('-').replace('-', "_"));
         let known = *flag == "--help" || sources.contains(*flag) || sources.contains(&field);
-        assert!(known, "{place}: {file} knows no {flag}");
+        assert!(known, "{place}: no {flag}");
     }
 }
+
+/// What reads the arguments of one of our commands: the command itself, and the programs that it hands them to.
+const READERS: [(&str, &[&str]); 5] = [
+    ("bench", &["xtask/src/bench.rs", "benches/probe_cost/main.rs", "benches/scaling/main.rs"]),
+    ("demo", &["xtask/src/demo.rs", "examples/demo/main.rs", "examples/smollm2/src/main.rs"]),
+    ("fuzz", &["xtask/src/fuzz.rs"]),
+    ("soak", &["examples/soak/main.rs"]),
+    ("study", &["studies/src/main.rs"]),
+];
 
 /// `cargo xtask COMMAND ARGUMENTS`, by what `cargo xtask help` says.
 fn check_xtask(arguments: &[&str], place: &str) {
     let usage = fs::read_to_string(root().join("xtask/src/main.rs")).unwrap();
     let (command, rest) = arguments.split_first().expect("a command");
     assert!(usage.contains(&format!("\n  {command} ")), "{place}: no cargo xtask {command}");
+    let readers = READERS.iter().find(|(name, _)| name == command).map_or(&[][..], |(_, files)| files);
+    assert_take(&readers.iter().map(|file| root().join(file)).collect::<Vec<_>>(), rest, place);
     match *command {
         "test" => {
             let steps = fs::read_to_string(root().join("xtask/src/test.rs")).unwrap();
@@ -151,14 +158,20 @@ fn check_cargo(words: &[&str], workspace: &Workspace, place: &str) {
     let owner = package.unwrap_or("hessian-probe");
     for (flag, kind) in [("--example", "example"), ("--test", "test"), ("--bench", "bench"), ("--bin", "bin")]
     {
-        if let Some(name) = value(&[flag]) {
-            assert_takes(&workspace.target(owner, kind, name), programs, place);
+        let Some(name) = value(&[flag]) else { continue };
+        let source = workspace.target(owner, kind, name);
+        if kind == "test" {
+            let unknown = programs.iter().find(|argument| !HARNESS_FLAGS.contains(argument));
+            assert_eq!(unknown, None, "{place}");
+        } else {
+            assert_take(&[source], programs, place);
         }
     }
-    if let (Some(package), "run", None) = (package, *command, value(&["--example", "--bin"])) {
+    let own = package.filter(|package| *package != PROGRAM);
+    if let (Some(package), "run", None) = (own, *command, value(&["--example", "--bin"])) {
         let targets = workspace.package(package)["targets"].as_array().unwrap();
         let program = targets.iter().find(|target| target["kind"][0] == "bin").unwrap();
-        assert_takes(program["src_path"].as_str().unwrap(), programs, place);
+        assert_take(&[program["src_path"].as_str().unwrap()], programs, place);
     }
     if let Some(path) = value(&["--path"]) {
         assert!(root().join(path).exists(), "{place}: {path}");
@@ -166,11 +179,19 @@ fn check_cargo(words: &[&str], workspace: &Workspace, place: &str) {
 }
 
 fn check(line: &str, workspace: &Workspace, place: &str) {
-    let assigned = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
-    let words: Vec<&str> = line.split_whitespace().skip_while(assigned).collect();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let assigns = |word: &&str| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
+    let (assigned, words) = words.split_at(words.iter().position(|word| !assigns(word)).expect("a program"));
+    for (_, model) in assigned.iter().filter_map(|word| word.split_once(".models/smollm2/")) {
+        let setup = fs::read_to_string(root().join("xtask/src/setup/smollm2.rs")).unwrap();
+        assert!(setup.contains(&format!("\"{model}\"")), "{place}: `cargo xtask demo` fetches another file");
+    }
     let (program, arguments) = words.split_first().expect("a program");
     match *program {
         "cargo" => check_cargo(arguments, workspace, place),
+        // Its flags as those of `cargo run -p hessian-probe-cli`.
+        "hessian-probe" => {}
+        "torchrun" if arguments.contains(&"hessian-probe") => {}
         "cd" | "apt" | "git" => {}
         "torchrun" => {
             let example = arguments.iter().find_map(|word| word.strip_prefix("target/debug/examples/"));
@@ -187,7 +208,7 @@ fn check(line: &str, workspace: &Workspace, place: &str) {
 
 #[test]
 fn commands_name_packages_targets_and_flags_that_are_there() {
-    let workspace = Workspace::read();
+    let workspace = Workspace(metadata());
     let mut checked = 0;
     for page in pages() {
         for block in page.blocks.iter().filter(|block| block.language() == "sh") {
@@ -203,7 +224,7 @@ fn commands_name_packages_targets_and_flags_that_are_there() {
 /// The same for commands within a sentence.
 #[test]
 fn commands_in_running_text_are_checked_too() {
-    let workspace = Workspace::read();
+    let workspace = Workspace(metadata());
     let mut checked = 0;
     for page in pages() {
         let text = fs::read_to_string(root().join(&page.path)).unwrap();

@@ -4,10 +4,8 @@ use crate::page::{Page, pages, root};
 
 #[test]
 fn links_within_the_repository_lead_to_files_and_headings() {
-    let mut all = pages();
-    all.push(Page::read("cli/README.md"));
     let mut followed = 0;
-    for page in &all {
+    for page in pages() {
         for (line, link) in &page.links {
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;

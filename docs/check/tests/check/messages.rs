@@ -3,52 +3,51 @@
 use crate::page::{Page, root, spans};
 use crate::release::metadata;
 use hessian_probe::ProbeConfig;
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::fs;
 use std::path::Path;
+use syn::Lit;
 
 const PAGE: &str = "docs/guide/troubleshooting.md";
 
 /// What differs from case to case.
 const VARIES: char = '…';
 
-/// String literals of a source, continued lines joined.
+/// String literals of a source, but those of comments, which are documentation, and of what is compiled for its tests alone.
 fn literals(source: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut characters = source.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            // A comment's quotation marks open nothing.
-            '/' if characters.peek() == Some(&'/') => {
-                for c in characters.by_ref() {
-                    if c == '\n' {
-                        break;
-                    }
+    walk(source.parse().unwrap(), &mut found);
+    found
+}
+
+fn walk(tokens: TokenStream, found: &mut Vec<String>) {
+    let mut tokens = tokens.into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            // What follows `#`, or `#!`: an attribute.
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
+                let within = group.stream().to_string().replace(' ', "");
+                if within == "cfg(test)" {
+                    // To the end of the item.
+                    let ends = |token: &TokenTree| match token {
+                        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                        TokenTree::Punct(punct) => punct.as_char() == ';',
+                        _ => false,
+                    };
+                    tokens.find(ends);
+                } else if !within.starts_with("doc=") {
+                    walk(group.stream(), found);
                 }
             }
-            // '"' is a character; anything else after a tick may be a lifetime.
-            '\'' if characters.peek() == Some(&'"') => {
-                characters.next();
-            }
-            '"' => {
-                let mut literal = String::new();
-                while let Some(c) = characters.next() {
-                    match c {
-                        '"' => break,
-                        '\\' => match characters.next() {
-                            Some('\n') => while characters.next_if(|c| c.is_whitespace()).is_some() {},
-                            Some('n') => literal.push('\n'),
-                            Some(other) => literal.push(other),
-                            None => {}
-                        },
-                        other => literal.push(other),
-                    }
+            TokenTree::Group(group) => walk(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                if let Lit::Str(text) = Lit::new(literal) {
+                    found.push(text.value());
                 }
-                found.push(literal);
             }
             _ => {}
         }
     }
-    found
 }
 
 fn collect(path: &Path, found: &mut Vec<String>) {
@@ -57,9 +56,7 @@ fn collect(path: &Path, found: &mut Vec<String>) {
             collect(&entry.unwrap().path(), found);
         }
     } else if path.extension().is_some_and(|extension| extension == "rs") {
-        let source = fs::read_to_string(path).unwrap();
-        // Messages that only a test has are nobody's.
-        found.extend(literals(source.split("#[cfg(test)]").next().unwrap_or_default()));
+        found.extend(literals(&fs::read_to_string(path).unwrap()));
     }
 }
 
@@ -134,8 +131,17 @@ fn messages_of_a_build_are_torch_sys_s() {
 /// A table of keys is no table of messages, but its spans are found in the same way.
 #[test]
 fn literals_are_found_as_the_compiler_sees_them() {
-    let source = "let a = '\"'; // \"no\"\nlet b = \"one \\\n    two\"; f(\"a \\\"b\\\"\", 'x');";
-    assert_eq!(literals(source), ["one two", "a \"b\""]);
+    let source = r##"
+        //! "of a page"
+        /* "no" */ let a = '"'; // "no"
+        /// "of an item"
+        #[error("an attribute's")]
+        let b = "one \
+            two"; f("a \"b\"", 'x', r#"raw "c""#, b"bytes");
+        #[cfg(test)] mod tests { fn f() { g("no"); } }
+        fn after() { panic!("also {that}") }
+    "##;
+    assert_eq!(literals(source), ["an attribute's", "one two", "a \"b\"", "raw \"c\"", "also {that}"]);
     assert!(has("rank {rank}: the host failed in {during}: {source}", "rank …: the host failed in …: …"));
     assert!(!has("the host failed", "the host panicked"));
     assert_eq!(spans("`a`, and `b`"), ["a", "b"]);

@@ -37,6 +37,8 @@ pub struct Page {
     pub blocks: Vec<Block>,
     /// Targets of links and images, with the line.
     pub links: Vec<(usize, String)>,
+    /// What stands between backticks within text, with the line.
+    pub codes: Vec<(usize, String)>,
     pub tables: Vec<Table>,
 }
 
@@ -58,6 +60,7 @@ impl Page {
             headings: Vec::new(),
             blocks: Vec::new(),
             links: Vec::new(),
+            codes: Vec::new(),
             tables: Vec::new(),
         };
         let line = |offset: usize| 1 + text[..offset].matches('\n').count();
@@ -97,6 +100,7 @@ impl Page {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     page.links.push((line(range.start), dest_url.into_string()));
                 }
+                Event::Code(code) => page.codes.push((line(range.start), code.into_string())),
                 Event::Start(Tag::Table(_)) => {
                     let heading = page.headings.last().cloned().unwrap_or_default();
                     page.tables.push(Table { heading, rows: Vec::new() });
@@ -127,9 +131,9 @@ impl Page {
     }
 }
 
-/// The README, those of the hooks, CONTRIBUTING and the like, and all pages below `docs`.
+/// The README, those of the hooks and the program, CONTRIBUTING and the like, and all pages below `docs`.
 pub fn pages() -> Vec<Page> {
-    let mut paths = Vec::new();
+    let mut paths = vec![root().join("cli/README.md")];
     let top = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
     paths.extend(top.filter(|path| is_page(path)));
     for hook in fs::read_dir(root().join("hooks")).unwrap() {

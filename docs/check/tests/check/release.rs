@@ -4,7 +4,9 @@ use crate::page::{Page, root, spans};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The packages that nobody gets from a registry.
 const PRIVATE: [&str; 4] = ["hessian-probe-docs", "hessian-probe-smollm2", "hessian-probe-studies", "xtask"];
@@ -25,10 +27,13 @@ fn cargo(arguments: &[&str]) -> String {
 }
 
 /// All packages, dependencies included, and what of them is switched on.
-pub fn metadata() -> Value {
-    let platform = "--filter-platform=x86_64-unknown-linux-gnu";
-    let text = cargo(&["metadata", "--offline", "--locked", "--format-version", "1", platform]);
-    serde_json::from_str(&text).unwrap()
+pub fn metadata() -> &'static Value {
+    static METADATA: OnceLock<Value> = OnceLock::new();
+    METADATA.get_or_init(|| {
+        let platform = "--filter-platform=x86_64-unknown-linux-gnu";
+        let text = cargo(&["metadata", "--offline", "--locked", "--format-version", "1", platform]);
+        serde_json::from_str(&text).unwrap()
+    })
 }
 
 fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
@@ -53,7 +58,7 @@ fn every_crate_says_what_a_registry_shows() {
     let metadata = metadata();
     let mut published = Vec::new();
     let mut private = Vec::new();
-    for package in own(&metadata) {
+    for package in own(metadata) {
         let name = name(package);
         let words = |key: &str| package[key].as_array().unwrap().len();
         let said = |key: &str| package[key].as_str().is_some_and(|text| !text.is_empty());
@@ -89,7 +94,7 @@ fn every_crate_says_what_a_registry_shows() {
 #[test]
 fn all_crates_have_one_version_and_depend_on_it() {
     let metadata = metadata();
-    let packages = own(&metadata);
+    let packages = own(metadata);
     let version = packages[0]["version"].as_str().unwrap();
     for package in &packages {
         assert_eq!(package["version"], version, "{}", name(package));
@@ -103,12 +108,12 @@ fn all_crates_have_one_version_and_depend_on_it() {
     }
 }
 
-/// The toolchain that runs this is not older: cargo has seen to that. What is written is held together here.
+/// What is written is held together here; that it is what runs this is seen to by `.ci/run`.
 #[test]
 fn the_least_supported_version_of_rust_is_the_same_everywhere() {
     let metadata = metadata();
-    let least = own(&metadata)[0]["rust_version"].as_str().unwrap();
-    for package in own(&metadata) {
+    let least = own(metadata)[0]["rust_version"].as_str().unwrap();
+    for package in own(metadata) {
         assert_eq!(package["rust_version"], least, "{}", name(package));
     }
     let fuzz: toml::Table =
@@ -118,6 +123,28 @@ fn the_least_supported_version_of_rust_is_the_same_everywhere() {
         let text = fs::read_to_string(root().join(page)).unwrap();
         assert!(text.contains(&format!("{words}{least}")), "{page} does not say {least}");
     }
+}
+
+#[test]
+fn ci_does_not_run_with_another_rust_than_the_least_supported() {
+    let least = own(metadata())[0]["rust_version"].as_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    // A newer Rust, and no way to get another, nor anything else.
+    let programs = [
+        ("rustc", "echo 'rustc 1.999.0 (0123456 2099-01-01)'"),
+        ("cargo", ""),
+        ("rustup", "exit 1"),
+        ("apt-get", "exit 1"),
+    ];
+    for (program, does) in programs {
+        let path = directory.path().join(program);
+        fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let output = Command::new(root().join(".ci/run")).env("PATH", path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains(&format!("error: Rust {least}")), "{said}");
 }
 
 /// What `cargo deny check licenses` asks, by its own list and its own reader of expressions.
@@ -132,7 +159,7 @@ fn licences_of_all_dependencies_are_allowed() {
         .collect();
     let metadata = metadata();
     let mut checked = 0;
-    for package in packages(&metadata) {
+    for package in packages(metadata) {
         let place = format!("{} {}", name(package), package["version"]);
         let licence = package["license"].as_str().unwrap_or_else(|| panic!("{place} names no licence"));
         let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX);
@@ -177,7 +204,7 @@ fn nothing_downloads_a_libtorch() {
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
     let mut seen = 0;
     for package in
-        packages(&metadata).filter(|package| name(package).contains("torch") || name(package) == "tch")
+        packages(metadata).filter(|package| name(package).contains("torch") || name(package) == "tch")
     {
         let node = nodes.iter().find(|node| node["id"] == package["id"]).unwrap();
         let features = node["features"].as_array().unwrap();
@@ -207,7 +234,7 @@ fn every_feature_is_documented() {
     let documented: BTreeSet<(String, String)> =
         table.rows[1..].iter().flat_map(|row| named(&spans(&row[0]), &spans(&row[1]).concat())).collect();
     let mut there = BTreeSet::new();
-    for package in own(&metadata) {
+    for package in own(metadata) {
         let features = package["features"].as_object().unwrap().keys();
         there.extend(features.map(|feature| (name(package).to_owned(), feature.clone())));
     }
