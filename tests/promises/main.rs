@@ -3,6 +3,7 @@
 #[path = "../../hooks/fsdp/tests/common/mod.rs"]
 mod common;
 
+mod directions;
 mod failure;
 mod faults;
 mod faulty;
