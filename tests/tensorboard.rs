@@ -2,6 +2,8 @@
 //!
 //! The reader is the real `tensorboard` package, run by `tests/python/read_events.py`.
 
+#[path = "tensorboard/sgd.rs"]
+mod sgd;
 mod support;
 
 use hessian_probe::Snapshot;
