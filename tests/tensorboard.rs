@@ -4,6 +4,8 @@
 
 #[path = "support/python.rs"]
 mod python;
+#[path = "tensorboard/sgd.rs"]
+mod sgd;
 mod support;
 
 use hessian_probe::Snapshot;

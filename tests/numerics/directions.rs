@@ -122,3 +122,23 @@ fn directions_are_off_unless_asked_for_and_change_nothing_else() {
     assert_eq!((off.probes, off.hvp), (on.probes, on.hvp));
     assert!(on.cost.gradients > off.cost.gradients);
 }
+
+/// Two gradients by central differences, where the step is given: nothing else is computed for a direction.
+#[test]
+fn a_direction_is_one_product() {
+    let gradients = |directions: &str| {
+        let mut host = ClosureHost::new(mlp(3), Kind::Double);
+        host.update = Some(update(&host, 0.05));
+        let hvp = "[hvp]\ndifference = \"central\"\nstep_size = { absolute = 1e-4 }";
+        let mut probe = probe(&format!("[slq]\nsteps = 4\n{hvp}\n[directions]\n{directions}"));
+        let cost = probe.probe(0, &mut host).unwrap().cost.clone();
+        // This host has no cheaper way to a loss than a gradient.
+        (cost.gradients, host.calls)
+    };
+    let (without, calls) = gradients("");
+    assert_eq!(gradients("gradient = true"), (without + 2, calls + 2));
+    let (with, calls_with) = gradients("update = true");
+    assert_eq!(with, without + 2);
+    assert!((1..=2).contains(&(calls_with - calls - 2)), "the loss there, and here if it is not known");
+    assert_eq!(gradients("gradient = true\nupdate = true").0, without + 4);
+}

@@ -6,6 +6,7 @@ mod common;
 mod lines;
 
 mod agreement;
+mod directions;
 mod failure;
 mod faults;
 mod faulty;

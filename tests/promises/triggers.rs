@@ -1,4 +1,4 @@
-//! Probes that start by themselves, on one and two real ranks: all or none.
+//! Probes that start by themselves, on 1, 2 and 4 real ranks: all or none.
 
 use crate::common::{config, generator_lock, on_ranks, text};
 use hessian_probe::log::{JSONL_FILE, Record, read_jsonl};
@@ -99,7 +99,7 @@ fn written(directory: &Path) -> Vec<(Triggered, u64)> {
 #[test]
 fn a_loss_spike_starts_a_probe_on_all_ranks_once_and_also_after_a_restart() {
     let _lock = generator_lock();
-    on_ranks(&[1, 2], |group| {
+    on_ranks(&[1, 2, 4], |group| {
         let (rank, last) = (group.rank(), group.world_size() - 1);
         let mut trainer = ready(group);
         let toml = "[slq]\nsteps = 2\n[triggers]\nloss_spike = 6.0\nwindow = 16\ncooldown = 20\nrecent = 12";
@@ -125,15 +125,62 @@ fn a_loss_spike_starts_a_probe_on_all_ranks_once_and_also_after_a_restart() {
             else {
                 panic!("{triggered:?}")
             };
-            let mean = usual(25, 0) + if last == 0 { 2.0 } else { 1.1 };
-            assert!((spike - mean).abs() < 1e-12 && score > 6.0 && (2.9..3.2).contains(&median));
+            let shift = 0.1 * last as f64;
+            let mean = usual(25, 0) + shift + 2.0 / (last + 1) as f64;
+            assert!((spike - mean).abs() < 1e-12 && score > 6.0 && (2.9..3.1).contains(&(median - shift)));
             // The record from before.
             let steps: Vec<u64> = triggered.recent.iter().map(|recent| recent.step).collect();
             assert_eq!(steps, (14..=25).collect::<Vec<_>>());
-            let shift = 0.1 * last as f64;
             assert!((triggered.recent[3].loss.unwrap() - usual(17, 0) - shift).abs() < 1e-12);
             let [(resumed, _)] = &written(&own.path().join("second"))[..] else { panic!("one") };
             assert_eq!(resumed.recent[0].step, 51, "from before the restart");
+        }
+    });
+}
+
+/// What was cheap at each step before the spike, as it was logged then; margins against the loop's own optimizer.
+#[test]
+fn the_record_from_before_a_spike_holds_the_cheap_numbers_of_each_step() {
+    let _lock = generator_lock();
+    on_ranks(&[1, 2, 4], |group| {
+        let rank = group.rank();
+        let mut trainer = ready(group);
+        let directory = tempfile::tempdir().unwrap();
+        let toml = "[slq]\nsteps = 2\noperator = \"both\"\n[track]\nevery = 1\nproducts = 2\n[sharpness]\nevery = 1\n\
+             [triggers]\nloss_spike = 6.0\nwindow = 8\nrecent = 5";
+        let mut probe = probe(directory.path(), toml);
+        let mut thresholds = Vec::new();
+        for step in 0..9 {
+            trainer.step().unwrap();
+            thresholds.push(trainer.optimizer().unwrap().unwrap().threshold().unwrap());
+            let spike = if step == 8 { 5.0 } else { 0.0 };
+            let mut host = Told(&mut trainer, Some(usual(step, rank) + spike));
+            probe.on_step_end(step, &mut host).unwrap();
+            assert_eq!(probe.latest().is_some(), step == 8);
+        }
+        drop(probe);
+        if rank > 0 {
+            return;
+        }
+        let [(triggered, 8)] = &written(directory.path())[..] else { panic!("one") };
+        let (mut tracked, mut ratios) = (Vec::new(), Vec::new());
+        for record in read_jsonl(directory.path().join(JSONL_FILE)).unwrap() {
+            match record.unwrap() {
+                Record::Tracked(it) => tracked.push((it.step, it.lambda_max.value)),
+                Record::Sharpness(it) => ratios.push((it.step, it.step_ratio_at_least())),
+                _ => {}
+            }
+        }
+        let recent = &triggered.recent;
+        assert_eq!(recent.iter().map(|it| it.step).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+        let lambdas: Vec<_> = recent.iter().map(|it| (it.step, it.lambda_max.unwrap())).collect();
+        assert_eq!(lambdas, tracked[4..]);
+        assert!(lambdas.windows(2).all(|pair| pair[0].1 != pair[1].1), "{lambdas:?}");
+        assert_eq!(recent.iter().map(|it| (it.step, it.step_ratio)).collect::<Vec<_>>(), ratios[4..]);
+        for it in recent {
+            let margin = it.lambda_max.unwrap() / thresholds[it.step as usize];
+            assert!((it.margin.unwrap() / margin - 1.0).abs() < 1e-12, "{it:?} for {margin}");
+            assert!(it.step_ratio.is_some() && it.loss.is_some());
         }
     });
 }
@@ -142,7 +189,7 @@ fn a_loss_spike_starts_a_probe_on_all_ranks_once_and_also_after_a_restart() {
 #[test]
 fn a_file_that_the_user_touches_starts_one_probe_on_all_ranks() {
     let _lock = generator_lock();
-    on_ranks(&[1, 2], |group| {
+    on_ranks(&[1, 2, 4], |group| {
         let rank = group.rank();
         let mut trainer = ready(group);
         let directory = tempfile::tempdir().unwrap();
@@ -177,7 +224,7 @@ fn a_file_that_the_user_touches_starts_one_probe_on_all_ranks() {
 #[test]
 fn a_margin_above_its_limit_starts_a_probe_and_asks_the_loop_as_configured() {
     let _lock = generator_lock();
-    on_ranks(&[1, 2], |group| {
+    on_ranks(&[1, 2, 4], |group| {
         let rank = group.rank();
         let mut trainer = ready(group);
         let directory = tempfile::tempdir().unwrap();

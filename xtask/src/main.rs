@@ -4,7 +4,7 @@
 //! libtorch yet: getting it is the first of our tasks.
 //!
 //! - [`setup`]: a C++ compiler is there; libtorch into `.torch`, Python for the tests into `.venv`
-//! - [`demo`], [`mod@test`], [`mod@bench`], [`study`], [`soak`], [`fuzz`]: the commands, each of which does the set-up first
+//! - [`demo`], [`mod@test`], [`mod@bench`], [`study`], [`soak`], [`newcomer`], [`fuzz`]: the commands, each of which does the set-up first
 //! - [`workspace`]: where things lie; how cargo is called
 //! - [`process`]: runs other programs, says which, and how long they took
 //! - [`failure`]: what people read when something fails
@@ -13,6 +13,7 @@ mod bench;
 mod demo;
 mod failure;
 mod fuzz;
+mod newcomer;
 mod process;
 mod setup;
 mod soak;
@@ -35,7 +36,8 @@ Commands:
                    train a language model over 2 ranks with a probe: `small` (the default) from the start, `smollm2`
                    (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, fuzz-fmt, clippy, fuzz-clippy,
-                   test, doc, package, soak
+                   test, doc, package, soak; and package-verify, which builds each package from what is in
+                   it, takes minutes and must be named
   bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--ranks 1,2]: how that
                    grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen
   study NAME [ARGS]
@@ -46,12 +48,14 @@ Commands:
                    run left
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;
                    compare with an undisturbed run. ARGS: --minutes 5, --seed N, --ranks 2
+  newcomer         walk the README in a clone of what is committed: its commands and files word for word, with nothing
+                   exported and nothing built, as far as the spectrum in TensorBoard. Takes some ten minutes
   fuzz [--seconds N] [TARGET...]
                    feed the parsers hostile input, each for N seconds (60), and stop at the first that panics, hangs or
                    asks for too much memory. Installs Rust's nightly toolchain and cargo-fuzz where they are missing
   help             this text
 
-demo, test, bench, study, soak and fuzz do the set-up themselves; it takes no time once it is done.
+demo, test, bench, study, soak, newcomer and fuzz do the set-up themselves; it takes no time once it is done.
 
 Environment:
   LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
@@ -93,6 +97,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<()> {
         Some("bench") => bench::run(&Workspace::find()?, arguments),
         Some("study") => study::run(&Workspace::find()?, arguments),
         Some("soak") => soak::run(&Workspace::find()?, arguments),
+        Some("newcomer") => newcomer::run(&Workspace::find()?, arguments),
         Some("fuzz") => fuzz::run(&Workspace::find()?, arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

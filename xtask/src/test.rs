@@ -15,28 +15,51 @@ struct Step {
     title: &'static str,
     /// Formatting can be checked on a machine that has no libtorch.
     needs_setup: bool,
+    /// What takes minutes and finds little from day to day runs only where it is named.
+    on_request: bool,
     arguments: &'static [&'static str],
 }
 
-const STEPS: [Step; 8] = [
-    Step { name: "fmt", title: "Format", needs_setup: false, arguments: &["fmt", "--all", "--check"] },
+/// The packages that a release would upload: all but those that are never published.
+const PACKAGES: [&str; 8] = [
+    "package",
+    "--workspace",
+    "--exclude=hessian-probe-docs",
+    "--exclude=hessian-probe-smollm2",
+    "--exclude=hessian-probe-studies",
+    "--exclude=xtask",
+    "--allow-dirty",
+    "--quiet",
+];
+
+const STEPS: [Step; 9] = [
+    Step {
+        name: "fmt",
+        title: "Format",
+        needs_setup: false,
+        on_request: false,
+        arguments: &["fmt", "--all", "--check"],
+    },
     // A workspace of its own.
     Step {
         name: "fuzz-fmt",
         title: "Format of the fuzz targets",
         needs_setup: false,
+        on_request: false,
         arguments: &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
     },
     Step {
         name: "clippy",
         title: "Lints",
         needs_setup: true,
+        on_request: false,
         arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
     },
     Step {
         name: "fuzz-clippy",
         title: "Lints of the fuzz targets",
         needs_setup: true,
+        on_request: false,
         arguments: &[
             "clippy",
             "--manifest-path",
@@ -51,35 +74,34 @@ const STEPS: [Step; 8] = [
     },
     // Without a choice of targets this covers libraries, programs, integration tests and doc tests,
     // and builds the examples.
-    Step { name: "test", title: "Tests", needs_setup: true, arguments: &["test", "--workspace"] },
+    Step {
+        name: "test",
+        title: "Tests",
+        needs_setup: true,
+        on_request: false,
+        arguments: &["test", "--workspace"],
+    },
     Step {
         name: "doc",
         title: "Documentation",
         needs_setup: true,
+        on_request: false,
         arguments: &["doc", "--workspace", "--no-deps"],
     },
-    // What a release would upload. Without building each package anew, which takes as long as all the rest.
+    Step { name: "package", title: "Packages", needs_setup: false, on_request: false, arguments: &PACKAGES },
+    // Each from what is in it and nothing else, against the others' packages.
     Step {
-        name: "package",
-        title: "Packages",
-        needs_setup: false,
-        arguments: &[
-            "package",
-            "--workspace",
-            // Those that are never published.
-            "--exclude=hessian-probe-docs",
-            "--exclude=hessian-probe-smollm2",
-            "--exclude=hessian-probe-studies",
-            "--exclude=xtask",
-            "--no-verify",
-            "--allow-dirty",
-            "--quiet",
-        ],
+        name: "package-verify",
+        title: "Packages, built",
+        needs_setup: true,
+        on_request: true,
+        arguments: &PACKAGES,
     },
     Step {
         name: "soak",
         title: "Soak test, one minute",
         needs_setup: true,
+        on_request: false,
         arguments: &["run", "--quiet", "--example", "soak", "--", "--minutes", "1"],
     },
 ];
@@ -91,9 +113,19 @@ impl Step {
             None => workspace.cargo(),
         };
         command.args(self.arguments);
-        if self.name == "doc" {
-            let users = env::var("RUSTDOCFLAGS").unwrap_or_default();
-            command.env("RUSTDOCFLAGS", format!("{users} -D warnings").trim_start());
+        match self.name {
+            "doc" => {
+                let users = env::var("RUSTDOCFLAGS").unwrap_or_default();
+                command.env("RUSTDOCFLAGS", format!("{users} -D warnings").trim_start());
+            }
+            "package" => {
+                command.arg("--no-verify");
+            }
+            // One folder for all of them: otherwise each package has libtorch's bindings built in one of its own.
+            "package-verify" => {
+                command.args(["--target-dir", "target/package-verify"]);
+            }
+            _ => {}
         }
         command
     }
@@ -129,13 +161,16 @@ pub fn run(workspace: &Workspace, names: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// The named steps, or all of them, always in the order of [`STEPS`].
+/// The named steps, or all that need not be named, always in the order of [`STEPS`].
 fn select(names: &[OsString]) -> Result<Vec<&'static Step>> {
     if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         let known = STEPS.map(|step| step.name).join(", ");
         return Err(Failure::Usage(format!("no step `{}`: the steps are {known}", unknown.display())));
     }
-    let chosen = |step: &&Step| names.is_empty() || names.iter().any(|name| step.name == name);
+    let chosen = |step: &&Step| match names {
+        [] => !step.on_request,
+        _ => names.iter().any(|name| step.name == name),
+    };
     Ok(STEPS.iter().filter(chosen).collect())
 }
 
@@ -143,10 +178,10 @@ fn print_summary(steps: &[(&str, Duration)], passed: bool) {
     heading("Summary");
     for (i, (name, time)) in steps.iter().enumerate() {
         let outcome = if passed || i + 1 < steps.len() { "ok" } else { "FAILED" };
-        eprintln!("{name:<8}{:>14}  {outcome}", seconds(*time));
+        eprintln!("{name:<14}{:>14}  {outcome}", seconds(*time));
     }
     let total = steps.iter().map(|(_, time)| *time).sum();
-    eprintln!("{:<8}{:>14}", "total", seconds(total));
+    eprintln!("{:<14}{:>14}", "total", seconds(total));
 }
 
 #[cfg(test)]
@@ -159,7 +194,9 @@ mod tests {
 
     #[test]
     fn all_steps_run_unless_some_are_named() {
-        assert_eq!(select(&[]).unwrap().len(), STEPS.len());
+        let all: Vec<&str> = select(&[]).unwrap().iter().map(|step| step.name).collect();
+        assert_eq!(all, ["fmt", "fuzz-fmt", "clippy", "fuzz-clippy", "test", "doc", "package", "soak"]);
+        assert_eq!(select(&names(&["package-verify"])).unwrap().len(), 1);
         let chosen = select(&names(&["clippy", "fmt"])).unwrap();
         assert_eq!(chosen.iter().map(|step| step.name).collect::<Vec<_>>(), ["fmt", "clippy"]);
     }
@@ -171,7 +208,7 @@ mod tests {
         };
         assert_eq!(
             message,
-            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, package, soak"
+            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, package, package-verify, soak"
         );
     }
 }
