@@ -8,6 +8,14 @@ use std::time::{Duration, Instant};
 
 /// Limits beyond which a probe that is due is skipped, with the reason in the log. They hold for `[track]` and
 /// `[sharpness]`, too, for each on its own.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[budget]\nmax_overhead = 0.05\nmax_memory = \"2GB\"")?;
+/// assert_eq!(config.budget.max_memory.map(|bytes| bytes.0), Some(2_000_000_000));
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetConfig {

@@ -6,6 +6,14 @@ use std::error::Error as StdError;
 use std::path::Path;
 
 /// What a callback asks of the loop.
+///
+/// ```
+/// use hessian_probe::Control;
+///
+/// // One callback wants a checkpoint, another has seen enough: the loop does the stronger.
+/// let asked = [Control::default(), Control::RequestCheckpoint, Control::RequestStop];
+/// assert_eq!(asked.into_iter().fold(Control::Continue, Control::and), Control::RequestStop);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Control {
     /// Go on.

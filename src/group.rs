@@ -3,6 +3,21 @@
 use std::error::Error as StdError;
 
 /// What a collective does with the contributions of the ranks.
+///
+/// ```
+/// use hessian_probe::{HostError, ProcessGroup, ReduceOp, SingleProcess};
+///
+/// /// The mean over ranks, and the largest.
+/// fn over_ranks(group: &dyn ProcessGroup, value: f64) -> Result<(f64, f64), HostError> {
+///     let (mut sum, mut largest) = ([value], [value]);
+///     group.all_reduce(&mut sum, ReduceOp::Sum)?;
+///     group.all_reduce(&mut largest, ReduceOp::Max)?;
+///     Ok((sum[0] / group.world_size() as f64, largest[0]))
+/// }
+///
+/// assert_eq!(over_ranks(&SingleProcess, 2.5)?, (2.5, 2.5));
+/// # Ok::<(), HostError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReduceOp {
     /// The sum over ranks.
@@ -94,6 +109,15 @@ pub trait ProcessGroup {
 }
 
 /// The group of a loop that runs in one process.
+///
+/// ```
+/// use hessian_probe::{ProcessGroup, ReduceOp, SingleProcess};
+///
+/// let mut values = [1.0, 2.0];
+/// SingleProcess.all_reduce(&mut values, ReduceOp::Sum)?;
+/// assert_eq!((SingleProcess.rank(), SingleProcess.world_size(), values), (0, 1, [1.0, 2.0]));
+/// # Ok::<(), hessian_probe::HostError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleProcess;
 

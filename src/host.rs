@@ -9,6 +9,27 @@ use tch::{Kind, Tensor};
 ///
 /// The parameters of a model, flattened and put one behind the other in an order that is equal on
 /// all ranks, have *global indices* `0..n`. A shard is a contiguous range of them.
+///
+/// ```
+/// use hessian_probe::Shard;
+/// use tch::Tensor;
+///
+/// // What the second of two ranks lends of a weight of five, which is sharded, and a norm of two, which is not.
+/// let (weight, norm) = (Tensor::from_slice(&[0.4, 0.5]), Tensor::from_slice(&[1.0, 1.0]));
+/// let shard = |name: &str, tensor: &Tensor, global_offset, replicated| Shard {
+///     name: name.into(),
+///     block: "layers.0".into(),
+///     tensor: tensor.shallow_clone(),
+///     global_offset,
+///     replicated,
+/// };
+/// let shards = [shard("layers.0.weight", &weight, 3, false), shard("layers.0.norm", &norm, 5, true)];
+///
+/// // In one process each parameter is a shard.
+/// let whole = Shard::whole([("layers.0.weight".to_owned(), weight), ("layers.0.norm".to_owned(), norm)], false);
+/// assert_eq!((whole[1].block.as_str(), whole[1].global_offset), ("layers.0", 2));
+/// assert_eq!(shards[0].name, whole[0].name);
+/// ```
 #[derive(Debug)]
 pub struct Shard {
     /// The parameter's name, for messages and tables.
@@ -57,6 +78,18 @@ fn block_of(name: &str) -> &str {
 }
 
 /// The probe loss and its gradient at the parameters' present values.
+///
+/// ```
+/// use hessian_probe::Gradient;
+/// use tch::Tensor;
+///
+/// // L = ‖θ‖²/2.
+/// let theta = Tensor::from_slice(&[3.0, 4.0]);
+/// let loss = theta.f_dot(&theta)?.f_double_value(&[])? / 2.0;
+/// let gradient = Gradient { loss, tensors: vec![theta] };
+/// assert_eq!(gradient.loss, 12.5);
+/// # Ok::<(), tch::TchError>(())
+/// ```
 #[derive(Debug)]
 pub struct Gradient {
     /// The mean loss over the probe batch of all ranks; equal on all ranks.
@@ -68,6 +101,21 @@ pub struct Gradient {
 }
 
 /// A step of the loop's optimizer.
+///
+/// ```
+/// use hessian_probe::Update;
+/// use tch::{TchError, Tensor};
+///
+/// /// Gradient descent's, between the backward pass and the step.
+/// fn coming(gradients: &[Tensor], learning_rate: f64) -> Result<Update, TchError> {
+///     let tensors = gradients.iter().map(|gradient| gradient.f_mul_scalar(-learning_rate));
+///     Ok(Update { tensors: tensors.collect::<Result<_, _>>()?, coming: true })
+/// }
+///
+/// let update = coming(&[Tensor::from_slice(&[2.0, -4.0])], 0.5)?;
+/// assert_eq!(update.tensors, [Tensor::from_slice(&[-1.0, 2.0])]);
+/// # Ok::<(), TchError>(())
+/// ```
 #[derive(Debug)]
 pub struct Update {
     /// u, the change of θ, aligned with [`Host::shards`]: as many tensors with as many entries.
@@ -86,6 +134,14 @@ impl Update {
 }
 
 /// Where the training stands, as far as the loop can tell.
+///
+/// ```
+/// use hessian_probe::Progress;
+///
+/// // `every = "0.1dur"` is then every 100 steps, and `at = ["1e9tok"]` not yet.
+/// let progress = Progress { total_steps: Some(1000), tokens: Some(262_144) };
+/// assert_ne!(progress, Progress::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Steps that the whole training will take: what `"0.1dur"` in a schedule refers to.
@@ -96,10 +152,32 @@ pub struct Progress {
 
 /// A saved state of the random generators that the loop's forward pass draws from: opaque bytes that
 /// only the host that made them understands.
+///
+/// ```
+/// use hessian_probe::{HostError, RandomState};
+/// use hessian_probe_c10d::generator;
+/// use tch::{Device, Kind, Tensor};
+///
+/// // What a host with dropout on the CPU returns, and gets back before each gradient.
+/// let state = RandomState(vec![generator::state(Device::Cpu)?]);
+/// let mask = || Tensor::f_rand([4], (Kind::Float, Device::Cpu));
+/// let first = mask()?;
+/// generator::set_state(Device::Cpu, &state.0[0])?;
+/// assert_eq!(first, mask()?);
+/// # Ok::<(), HostError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomState(pub Vec<Vec<u8>>);
 
 /// In which precision the gradients of a probe are computed.
+///
+/// ```
+/// use hessian_probe::{Precision, ProbeConfig};
+///
+/// let config = ProbeConfig::from_toml_str("[hvp]\nprecision = \"full\"")?;
+/// assert_eq!(config.hvp.precision, Precision::Full);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

@@ -5,6 +5,39 @@ use std::fmt;
 
 /// How far a running probe is. Told after each Lanczos step, and then after each product for blocks, by
 /// [`HessianProbe::on_progress`](crate::HessianProbe::on_progress).
+///
+/// ```
+/// use hessian_probe::{HessianProbe, ProbeConfig};
+/// use std::sync::{Arc, Mutex};
+///
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// let config = "[slq]\nsteps = 2\nprobes = 3\n[log]\ntensorboard = false\njsonl = false";
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(config)?)?;
+/// let bar = Arc::new(Mutex::new(String::new()));
+/// let shown = bar.clone();
+/// probe.on_progress(move |now| {
+///     *shown.lock().unwrap() = format!("vector {} of {}, step {} of {}", now.probe + 1, now.probes, now.step, now.steps);
+/// });
+/// probe.probe(0, &mut host)?;
+/// assert_eq!(*bar.lock().unwrap(), "vector 3 of 3, step 2 of 2");
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProbeProgress {
@@ -25,6 +58,38 @@ pub struct ProbeProgress {
 }
 
 /// How far a comparison with diagonal blocks is.
+///
+/// ```
+/// use hessian_probe::{HessianProbe, ProbeConfig};
+/// use std::sync::{Arc, Mutex};
+///
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// let config = "[slq]\nsteps = 2\n[blocks]\nby = \"tensor\"\nvectors = 2\n[log]\ntensorboard = false\njsonl = false";
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(config)?)?;
+/// let last = Arc::new(Mutex::new(None));
+/// let seen = last.clone();
+/// probe.on_progress(move |now| *seen.lock().unwrap() = now.blocks);
+/// probe.probe(0, &mut host)?;
+/// let blocks = last.lock().unwrap().expect("they were asked for");
+/// assert!(blocks.hvps > 0 && blocks.hvps <= blocks.planned);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlocksProgress {

@@ -10,6 +10,14 @@ use std::str::FromStr;
 ///
 /// In TOML a number of optimizer steps, or a string: `"500ba"` (batches, that is optimizer steps),
 /// `"0.1dur"` (a share of the whole training) or `"1e9tok"` (tokens).
+///
+/// ```
+/// use hessian_probe::schedule::Duration;
+///
+/// assert_eq!("500ba".parse(), Ok(Duration::Steps(500)));
+/// assert_eq!("0.1dur".parse(), Ok(Duration::Share(0.1)));
+/// assert_eq!("1e9tok".parse(), Ok(Duration::Tokens(1_000_000_000)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Duration {
     /// Optimizer steps.
@@ -107,6 +115,16 @@ impl<'de> Deserialize<'de> for Duration {
 /// When to probe, as configured. Steps are those that the loop passes to
 /// [`on_step_end`](crate::Callback::on_step_end), taken at face value: with `every = 50` a probe follows
 /// steps 0, 50, 100, …
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+/// use hessian_probe::schedule::Duration;
+///
+/// let config = ProbeConfig::from_toml_str("[schedule]\nevery = \"0.1dur\"\nat = [10, \"1e9tok\"]\nat_end = true")?;
+/// assert_eq!(config.schedule.every, Some(Duration::Share(0.1)));
+/// assert_eq!(config.schedule.at, [Duration::Steps(10), Duration::Tokens(1_000_000_000)]);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {

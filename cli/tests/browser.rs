@@ -94,6 +94,100 @@ fn brightness(color: &Value) -> f64 {
     0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
 }
 
+/// `name value ± error` in a tip, which has four digits of the value and three of the error.
+fn assert_told(tip: &str, name: &str, value: f64, error: f64) {
+    let line = tip.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let (told, told_error) = with_error(line.unwrap_or_else(|| panic!("no {name} in {tip}")));
+    assert!((told - value).abs() <= 1e-3 * value.abs(), "{tip}: {value}");
+    assert!((told_error - error).abs() <= 1e-2 * error, "{tip}: ± {error}");
+}
+
+fn with_error(text: &str) -> (f64, f64) {
+    let (value, error) = text.split_once(" ± ").unwrap_or_else(|| panic!("no error in {text}"));
+    (value.parse().unwrap(), error.parse().unwrap())
+}
+
+/// Numbers at an axis of a drawing, with the pixel at which each stands: to the left of the area, or below it.
+fn numbers(drawing: &Value, left: bool) -> Vec<(f64, f64)> {
+    let edge = |of: &Value, name: &str| of[name].as_f64().unwrap();
+    let area = &drawing["area"];
+    let texts = drawing["texts"].as_array().unwrap().iter();
+    let beside = texts.filter(|text| {
+        if left {
+            edge(text, "right") <= edge(area, "left")
+        } else {
+            edge(text, "top") >= edge(area, "bottom") - 1.0
+        }
+    });
+    let (start, end) = if left { ("top", "bottom") } else { ("left", "right") };
+    let middle = |text: &Value| 0.5 * (edge(text, start) + edge(text, end));
+    let number = |text: &Value| text["text"].as_str()?.replace('−', "-").parse().ok();
+    beside.filter_map(|text| Some((number(text)?, middle(text)))).collect()
+}
+
+/// The pixel of a value, by the two outermost of the numbers of an axis and what it should be: `of` a value grows evenly
+/// along it. All numbers are there where they should be.
+fn ruler<F: Fn(f64) -> f64>(numbers: &[(f64, f64)], of: F) -> impl Fn(f64) -> f64 + use<F> {
+    let ends = |pick: fn(f64, f64) -> f64| {
+        numbers.iter().copied().reduce(|a, b| if pick(a.0, b.0) == a.0 { a } else { b })
+    };
+    let (low, high) = (ends(f64::min).unwrap(), ends(f64::max).unwrap());
+    let pixel =
+        move |value: f64| low.1 + (of(value) - of(low.0)) / (of(high.0) - of(low.0)) * (high.1 - low.1);
+    for &(value, place) in numbers {
+        assert!((pixel(value) - place).abs() <= 2.0, "{value} stands at {place}, not {}", pixel(value));
+    }
+    pixel
+}
+
+/// Both figures of the density have a symmetric-logarithmic axis of eigenvalues; zone and band are where the numbers say.
+fn assert_density(seen: &Value, snapshots: &[Snapshot]) {
+    let mut floors: Vec<f64> = snapshots.iter().map(|snapshot| snapshot.unresolved.floor).collect();
+    floors.sort_by(f64::total_cmp);
+    // asinh(λ/2t): t is the median of the floors.
+    let threshold = floors[(floors.len() - 1) / 2];
+    let place = |value: f64| (value / (2.0 * threshold)).asinh();
+    let [map, density] =
+        ["heat_map", "density"].map(|name| &seen["drawings"][format!("figure-{name}").as_str()]);
+    for (drawing, left) in [(map, true), (density, false)] {
+        let numbers = numbers(drawing, left);
+        let values: Vec<f64> = numbers.iter().map(|(value, _)| *value).collect();
+        assert!(values.contains(&0.0) && values.iter().any(|value| *value < 0.0), "{values:?}");
+        let positive = || values.iter().copied().filter(|value| *value > 0.0);
+        let (least, most) = (positive().fold(f64::MAX, f64::min), positive().fold(0.0, f64::max));
+        assert!(least < most, "{values:?}");
+        let pixel = ruler(&numbers, place);
+        let share = (pixel(least) - pixel(0.0)) / (pixel(most) - pixel(0.0));
+        assert!(share > 3.0 * least / most, "{least} is at {share} of {most}, as on a linear axis");
+    }
+    let across = ruler(&numbers(density, false), place);
+    let [zone] = &density["zone"].as_array().unwrap()[..] else { panic!("one zone: {}", density["zone"]) };
+    let floor = snapshots[3].unresolved.floor;
+    for (edge, value) in [("left", -floor), ("right", floor)] {
+        let found = zone[edge].as_f64().unwrap();
+        assert!(
+            (found - across(value)).abs() <= 2.0,
+            "the zone's {edge} is at {found}, not {}",
+            across(value)
+        );
+    }
+    assert!(
+        seen["in_zone"].as_str().unwrap().ends_with("\nunresolved: the noise hides it"),
+        "{}",
+        seen["in_zone"]
+    );
+    // At the cursor, which is at the peak.
+    let tip = seen["cursor"]["figure-density"].as_str().unwrap();
+    let per_decade = tip.lines().nth(1).and_then(|line| line.strip_suffix(" per decade"));
+    let (mean, error) = with_error(per_decade.unwrap_or_else(|| panic!("{tip}")));
+    assert!(error > 0.0, "{tip}");
+    let up = ruler(&numbers(density, true), f64::log10);
+    let band: Vec<f64> = density["band"].as_array().unwrap().iter().map(|y| y.as_f64().unwrap()).collect();
+    for (found, value) in band.iter().zip([mean + error, mean - error]) {
+        assert!((found - up(value)).abs() <= 2.0, "the band ends at {found}, not {}: {tip}", up(value));
+    }
+}
+
 #[test]
 fn a_page_of_a_real_run_works_in_a_real_browser() {
     let Some([chromium, driver]) = browser() else { return };
@@ -167,6 +261,13 @@ fn a_page_of_a_real_run_works_in_a_real_browser() {
     assert!(hover["figure-trace"].as_str().unwrap().starts_with("step 8\ntrace "), "{hover}");
     assert!(hover["figure-stability"].as_str().unwrap().contains("step ratio"), "{hover}");
     assert_eq!(seen["tips_at_once"], 1);
+    let last = &snapshots[3];
+    let tip = |name: &str| seen["cursor"][name].as_str().unwrap();
+    for (name, extreme) in [("λ_max", last.lambda_max), ("λ_min", last.lambda_min)] {
+        assert_told(tip("figure-extremes"), name, extreme.value, extreme.residual);
+    }
+    assert_told(tip("figure-trace"), "trace", last.trace.mean, last.trace.standard_error.unwrap());
+    assert_density(&seen, &snapshots);
     assert_eq!(seen["focused"], "figure-heat_map");
     let told = strings(&seen["told"]);
     assert!(told[0].starts_with("step 12, λ = ") && told[1].starts_with("step 8, λ = "), "{told:?}");
@@ -193,6 +294,10 @@ fn a_page_of_a_real_run_works_in_a_real_browser() {
     assert_eq!(plain[".wide svg"], names.len());
     assert_eq!((&plain["section.step:not([hidden])"], &plain[".chooser[hidden]"]), (&1.into(), &1.into()));
     assert_eq!(plain[".course tbody tr"], 4);
+    for part in ["zone", "band"] {
+        let drawn = &plain[format!("#figure-density .wide [fill='var(--{part})']").as_str()];
+        assert!(drawn.as_u64().is_some_and(|drawn| drawn >= 1), "no {part}: {plain}");
+    }
 }
 
 /// Otherwise it would install one beside the one that is there.

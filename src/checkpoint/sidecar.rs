@@ -27,6 +27,38 @@ const MAX_BYTES: u64 = 1 << 30;
 pub(crate) const MOST_COUNTED: u64 = 1 << 53;
 
 /// What the probe finds again after a restart, on any number of ranks.
+///
+/// ```
+/// use hessian_probe::checkpoint::Sidecar;
+/// use hessian_probe::{Callback, HessianProbe, ProbeConfig};
+///
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// # let checkpoint = tempfile::tempdir()?;
+/// let config = "[schedule]\nevery = 50\n[slq]\nsteps = 2\n[log]\ntensorboard = false\njsonl = false";
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(config)?)?;
+/// probe.on_train_begin(&mut host)?;
+/// probe.on_step_end(0, &mut host)?;
+/// probe.on_save_checkpoint(0, checkpoint.path(), &mut host)?;
+/// let state = Sidecar::load(checkpoint.path())?.expect("it was saved");
+/// assert_eq!((state.last_probed, state.probes_taken), (Some(0), 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// The step after which the checkpoint was written.

@@ -5,6 +5,14 @@ use crate::host::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Hessian-vector products by gradient differences.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[hvp]\ndifference = \"central\"\nmax_relative_error = 0.005")?;
+/// assert_eq!(config.hvp.difference, hessian_probe::config::Difference::Central);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HvpConfig {

@@ -72,6 +72,14 @@ pub struct ProbeConfig {
 }
 
 /// What happens to training when a probe fails. Parameters are restored in either case.
+///
+/// ```
+/// use hessian_probe::{OnError, ProbeConfig};
+///
+/// assert_eq!(ProbeConfig::from_toml_str("")?.on_error, OnError::Skip);
+/// assert_eq!(ProbeConfig::from_toml_str("on_error = \"stop\"")?.on_error, OnError::Stop);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
@@ -86,6 +94,14 @@ pub enum OnError {
 /// How a long probe survives the end of its process: its Lanczos vectors and T are saved as it goes, and the
 /// next process that probes the same step with the same parameters, data and configuration, on any number of
 /// ranks, goes on from them.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[resume]\nevery = 8\ndir = \"runs/mine/krylov\"")?;
+/// assert_eq!(config.resume_directory(), std::path::Path::new("runs/mine/krylov"));
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResumeConfig {
@@ -99,6 +115,14 @@ pub struct ResumeConfig {
 }
 
 /// Where the results go. Rank 0 writes.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[log]\ndir = \"runs/mine\"\nplots = false")?;
+/// assert!(config.log.tensorboard && config.log.jsonl && !config.log.plots);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {

@@ -5,6 +5,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display, Formatter};
 
 /// Stochastic Lanczos quadrature.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[slq]\nsteps = 40\nprobes = 4\noperator = \"both\"")?;
+/// assert!(config.slq.steps == 40 && config.slq.operator.includes_hessian());
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlqConfig {
@@ -130,6 +138,14 @@ impl Display for Reorthogonalize {
 
 /// How the Lanczos basis is stored. The recurrence itself always has its last two vectors in full precision
 /// beside the parameters; what is stored is used for reorthogonalisation only, which needs less.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[slq.basis]\ndtype = \"bf16\"\ndevice = \"cpu\"")?;
+/// assert_eq!(config.slq.basis.dtype, Some(hessian_probe::config::BasisKind::Bf16));
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BasisConfig {

@@ -3,6 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Curvature along directions, in every snapshot; off by default.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[directions]\ngradient = true")?;
+/// assert!(config.directions.is_on() && !config.directions.update);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DirectionsConfig {

@@ -90,6 +90,73 @@ pub(crate) fn agree<T>(
 }
 
 /// The settings of a run.
+///
+/// ```
+/// use hessian_probe::config::Reorthogonalize;
+/// use hessian_probe::krylov::tridiagonal::eigen;
+/// use hessian_probe::krylov::{Basis, Lanczos, Operator, Product};
+/// use hessian_probe::sharded::Layout;
+/// use hessian_probe::{Error, Result};
+/// use tch::{TchError, Tensor};
+///
+/// /// A diagonal matrix in one process.
+/// struct Diagonal {
+///     entries: Tensor,
+///     layout: Layout,
+///     failed: Option<TchError>,
+/// }
+///
+/// impl Operator for Diagonal {
+///     fn layout(&self) -> &Layout {
+///         &self.layout
+///     }
+///     fn apply(&mut self, _: usize, q: &Tensor, _: Option<f64>, target: &mut Tensor) -> Result<Product> {
+///         let mut multiply = || -> Result<(f64, f64), TchError> {
+///             target.f_copy_(&q.f_mul(&self.entries)?)?;
+///             Ok((target.f_dot(q)?.f_double_value(&[])?, target.f_norm()?.f_double_value(&[])?))
+///         };
+///         let torch = |source| Error::Torch { rank: 0, during: "a product", source };
+///         let (alpha, norm) = multiply().map_err(torch)?;
+///         Ok(Product { scale: 1.0, alpha, norm, error: 0.0 })
+///     }
+///     fn sum(&mut self, during: &'static str, _: usize, local: Result<Vec<f64>, TchError>) -> Result<Vec<f64>> {
+///         self.failed.take().map_or(local, Err).map_err(|source| Error::Torch { rank: 0, during, source })
+///     }
+///     fn defer(&mut self, _: &'static str, local: Result<(), TchError>) {
+///         self.failed = self.failed.take().or(local.err());
+///     }
+///     fn rank(&self) -> usize {
+///         0
+///     }
+/// }
+///
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// Tells how vectors are spread.
+/// # struct Whole(Tensor);
+/// # impl Host for Whole {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("diagonal".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         Err("there is no loss".into())
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// let entries = Tensor::from_slice(&[-1.0, 2.0, 5.0]);
+/// # let host = Whole(entries.shallow_clone());
+/// let mut operator = Diagonal { entries, layout: Layout::new(&host, None)?, failed: None };
+/// let lanczos = Lanczos { steps: 3, reorthogonalize: Reorthogonalize::Full };
+/// let mut basis = Basis::new(operator.layout(), lanczos.reorthogonalize, lanczos.steps)?;
+/// basis.next_row()?.f_copy_(&Tensor::from_slice(&[0.6, 0.0, 0.8]))?;
+/// basis.commit()?;
+/// let mut w = Tensor::from_slice(&[0.0; 3]);
+/// let run = lanczos.run(&mut operator, &mut basis, &mut w)?;
+/// let ritz = eigen(&run.alpha, &run.beta, &[])?.values;
+/// assert!((ritz[0] + 1.0).abs() < 1e-12 && (ritz[1] - 5.0).abs() < 1e-12); // the start has nothing of the second
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Lanczos {
     /// m, at most n.

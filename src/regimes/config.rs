@@ -16,6 +16,15 @@ const BELOW_ROUNDOFF: f64 = 1e-4;
 const NOISE_GRADIENTS: u64 = 17;
 
 /// What is measured of each host.
+///
+/// ```
+/// use hessian_probe::regimes::{Method, RegimesConfig};
+///
+/// let config: RegimesConfig = toml::from_str("steps = 6\npoints_per_decade = 1")?;
+/// config.validate()?;
+/// assert!(config.plan(Method::Exact).sweep > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegimesConfig {

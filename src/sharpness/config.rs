@@ -9,6 +9,14 @@ const PASSES: std::ops::RangeInclusive<u64> = 3..=8;
 
 /// Critical sharpness at its own steps; off by default. It keeps one vector of the size of the shards while it is measured,
 /// beside θ.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[sharpness]\nevery = 1\npasses = 6")?;
+/// assert_eq!(config.sharpness.passes, 6);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharpnessConfig {

@@ -3,6 +3,38 @@
 use serde::{Deserialize, Serialize};
 
 /// Critical sharpness at one step.
+///
+/// ```
+/// use hessian_probe::{HessianProbe, ProbeConfig, Update};
+///
+/// # use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
+/// # /// L = x²/2 + 2y².
+/// # struct Valley(tch::Tensor);
+/// # impl Host for Valley {
+/// #     fn shards(&self) -> Vec<Shard> {
+/// #         Shard::whole([("xy".to_owned(), self.0.shallow_clone())], false)
+/// #     }
+/// #     fn gradient(&mut self) -> Result<Gradient, HostError> {
+/// #         let gradient = self.0.f_mul(&tch::Tensor::from_slice(&[1.0, 4.0]))?;
+/// #         let loss = gradient.f_dot(&self.0)?.f_double_value(&[])? / 2.0;
+/// #         Ok(Gradient { loss, tensors: vec![gradient] })
+/// #     }
+/// #     fn update(&mut self) -> Result<Option<Update>, HostError> {
+/// #         let gradient = self.gradient()?.tensors;
+/// #         Ok(Some(Update { tensors: vec![gradient[0].f_mul_scalar(-0.1)?], coming: true }))
+/// #     }
+/// #     fn group(&self) -> &dyn ProcessGroup {
+/// #         &SingleProcess
+/// #     }
+/// # }
+/// # let mut host = Valley(tch::Tensor::from_slice(&[3.0, 1.0]));
+/// // Gradient descent with η = 0.1 on L = x²/2 + 2y² at (3, 1): L(θ − cηg) = L(θ) at c = 2‖g‖²/(η gᵀHg).
+/// let mut probe = HessianProbe::new(ProbeConfig::from_toml_str("[slq]\nsteps = 2\n[log]\ntensorboard = false\njsonl = false")?)?;
+/// let found = probe.critical_sharpness(0, &mut host)?.expect("there is an update");
+/// let exact = 2.0 * 25.0 / (0.1 * 73.0);
+/// assert!(found.lower.unwrap() <= exact && exact <= found.upper.unwrap());
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CriticalSharpness {
     /// The optimizer step, counted from 0.

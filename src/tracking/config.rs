@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 /// Tracking of the largest eigenvalue between full probes, of H or, where `slq.operator` asks for it, of P^{-1/2} H P^{-1/2};
 /// off by default. It keeps one more vector of the size
 /// of the shards.
+///
+/// ```
+/// use hessian_probe::ProbeConfig;
+///
+/// let config = ProbeConfig::from_toml_str("[track]\nevery = 5")?;
+/// assert_eq!(config.track.products, 4);
+/// # Ok::<(), hessian_probe::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrackConfig {

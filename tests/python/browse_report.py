@@ -89,6 +89,38 @@ class Reader:
         ActionChains(self.driver).move_to_element_with_offset(box, int(x), int(y)).perform()
         return self.tip(figure)
 
+    def drawing(self, figure):
+        """The drawing that is seen, in pixels: its area, texts, zone and band, and how high the band is at the cursor."""
+        return self.script(
+            """const box = [...document.querySelectorAll(`#${arguments[0]} .drawing`)].find((box) => box.getClientRects().length);
+            const svg = box.querySelector('svg');
+            const { x, y } = JSON.parse(box.dataset.frame);
+            const pixels = svg.getScreenCTM();
+            const at = (left, top) => new DOMPoint(left, top).matrixTransform(pixels);
+            const edges = (node) => {
+                const { left, right, top, bottom } = node.getBoundingClientRect();
+                return { left, right, top, bottom };
+            };
+            const filled = (name) => [...box.querySelectorAll(`[fill="var(--${name})"]`)];
+            const [start, end] = [at(x[0], y[0]), at(x[1], y[1])];
+            const cursor = box.querySelector('circle.dot');
+            const covered = [];
+            if (cursor) {
+                for (let top = y[0]; top <= y[1]; top += 0.25) {
+                    const point = new DOMPoint(cursor.cx.baseVal.value, top);
+                    if (filled('band').some((band) => band.isPointInFill(point))) covered.push(at(point.x, top).y);
+                }
+            }
+            return {
+                area: { left: start.x, right: end.x, top: start.y, bottom: end.y },
+                texts: [...box.querySelectorAll('text')].map((node) => ({ text: node.textContent.trim(), ...edges(node) })),
+                zone: filled('zone').map(edges),
+                band: covered.length ? [Math.min(...covered), Math.max(...covered)] : null,
+                box: edges(box),
+            };""",
+            figure,
+        )
+
     def press(self, key):
         ActionChains(self.driver).send_keys(key).perform()
 
@@ -177,6 +209,17 @@ def browse(reader):
     ActionChains(reader.driver).move_to_element(box).click().perform()
     seen["clicked"] = reader.state()["step"]
 
+    # Each figure at the last step, where one who has no pointer comes to it.
+    reader.open(WIDE, "light")
+    seen["cursor"], seen["drawings"] = {}, {}
+    for figure in seen["figures"]:
+        if reader.tab_to(f"#{figure} .plot"):
+            seen["cursor"][figure] = reader.tip(figure)
+            seen["drawings"][figure] = reader.drawing(figure)
+    [zone], box = (seen["drawings"]["figure-density"][part] for part in ["zone", "box"])
+    middle = 0.5 * (zone["left"] + zone["right"]) - box["left"]
+    seen["in_zone"] = reader.hover("figure-density", middle / (box["right"] - box["left"]), 0.5)
+
     reader.open(WIDE, "dark")
     seen["dark"] = reader.layout()
     reader.hover("figure-density", 0.55, 0.5)
@@ -203,7 +246,14 @@ def browse(reader):
         selector: len(
             reader.driver.execute_cdp_cmd("DOM.querySelectorAll", {"nodeId": body, "selector": selector})["nodeIds"]
         )
-        for selector in [".wide svg", "section.step:not([hidden])", ".chooser[hidden]", ".course tbody tr"]
+        for selector in [
+            ".wide svg",
+            "section.step:not([hidden])",
+            ".chooser[hidden]",
+            ".course tbody tr",
+            "#figure-density .wide [fill='var(--zone)']",
+            "#figure-density .wide [fill='var(--band)']",
+        ]
     }
     reader.screenshot("plain")
     return seen

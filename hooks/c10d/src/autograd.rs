@@ -5,6 +5,19 @@ use crate::ffi;
 use tch::Tensor;
 
 /// What [`grad`] does with the graph.
+///
+/// ```
+/// use hessian_probe_c10d::{GradOptions, grad};
+/// use tch::Tensor;
+///
+/// // d²(x³)/dx² = 6x: the gradient keeps its own graph.
+/// let x = Tensor::from_slice(&[2.0]).set_requires_grad(true);
+/// let y = &x * &x * &x;
+/// let twice = GradOptions { create_graph: true, ..GradOptions::default() };
+/// let first = grad(&[&y], &[&x], &[], twice)?.remove(0).unwrap();
+/// assert_eq!(grad(&[&first], &[&x], &[], GradOptions::default())?, [Some(Tensor::from_slice(&[12.0]))]);
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GradOptions {
     /// Keep the graph, for another call of [`grad`] through it.

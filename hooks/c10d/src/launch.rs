@@ -10,12 +10,33 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Whether this process was started as a rank, by torchrun or a [`Launcher`].
+///
+/// ```
+/// use hessian_probe_c10d::is_launched;
+///
+/// // Only the process that was started by hand says hello.
+/// if !is_launched() {
+///     println!("starting the ranks");
+/// }
+/// # assert!(!is_launched());
+/// ```
 #[must_use]
 pub fn is_launched() -> bool {
     std::env::var_os("RANK").is_some()
 }
 
 /// Where the output of ranks goes.
+///
+/// ```
+/// use hessian_probe_c10d::{Launcher, Output};
+/// use std::process::Command;
+///
+/// let mut command = Command::new("sh");
+/// command.args(["-c", "echo rank $RANK of $WORLD_SIZE"]);
+/// let outcome = Launcher::new(2).command(command).output(Output::Captured).run()?;
+/// assert_eq!(outcome.output(1), "rank 1 of 2\n");
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     /// Rank 0 writes to this process's own streams, so that its progress bar works; each line of the
@@ -32,6 +53,22 @@ pub enum Output {
 
 /// A handle by which another thread, or a signal handler, sends a signal to the ranks that a [`Launcher`] waits for:
 /// the one that this process received itself, say, which it would otherwise be ended by.
+///
+/// ```
+/// use hessian_probe_c10d::{Forward, Launcher};
+/// use std::os::unix::process::ExitStatusExt;
+/// use std::process::Command;
+///
+/// let mut command = Command::new("sleep");
+/// command.arg("60");
+/// let forward = Forward::default();
+/// let handler = forward.clone();
+/// // In a signal handler, as a rule.
+/// std::thread::spawn(move || handler.send(15));
+/// let outcome = Launcher::new(2).command(command).forward(&forward).run()?;
+/// assert!(outcome.statuses().iter().all(|status| status.signal() == Some(15)));
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Forward(Arc<AtomicI32>);
 
@@ -86,6 +123,16 @@ impl Launcher {
     }
 
     /// Starts `command` instead. Its streams are replaced, its environment is kept.
+    ///
+    /// ```
+    /// use hessian_probe_c10d::Launcher;
+    /// use std::process::Command;
+    ///
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "test $RANK -lt $WORLD_SIZE"]);
+    /// Launcher::new(2).command(command).run()?.into_result()?;
+    /// # Ok::<(), hessian_probe_c10d::Error>(())
+    /// ```
     #[must_use]
     pub fn command(mut self, command: Command) -> Self {
         self.command = Some(command);
@@ -179,6 +226,19 @@ impl Launcher {
 }
 
 /// How the ranks ended.
+///
+/// ```
+/// use hessian_probe_c10d::Launcher;
+/// use std::process::Command;
+///
+/// let mut command = Command::new("sh");
+/// command.args(["-c", "exit $RANK"]);
+/// let outcome = Launcher::new(2).command(command).run()?;
+/// assert_eq!(outcome.first_failure().map(|(rank, status)| (rank, status.code())), Some((1, Some(1))));
+/// assert!(outcome.statuses()[0].success());
+/// assert!(outcome.into_result().is_err());
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Outcome {
     first_failure: Option<usize>,

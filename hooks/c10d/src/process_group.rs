@@ -10,6 +10,12 @@ use std::time::Duration;
 use tch::Tensor;
 
 /// What carries a collective's data.
+///
+/// ```
+/// use hessian_probe_c10d::{Backend, ProcessGroup};
+///
+/// assert_eq!(ProcessGroup::single().backend(tch::Device::Cpu), Backend::Local);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Nothing: there is one rank.

@@ -3,6 +3,17 @@
 use std::fmt;
 
 /// How contributions of the ranks are combined, element by element.
+///
+/// ```
+/// use hessian_probe_c10d::{ProcessGroup, ReduceOp};
+/// use tch::Tensor;
+///
+/// let group = ProcessGroup::single();
+/// let loss = Tensor::from_slice(&[2.5]);
+/// group.all_reduce(&loss, ReduceOp::Avg)?;
+/// assert_eq!((loss, ReduceOp::Avg.to_string()), (Tensor::from_slice(&[2.5]), "avg".into()));
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ReduceOp {

@@ -10,6 +10,20 @@ use std::time::Duration;
 /// Ranks started with `MASTER_PORT` = [`port`](Self::port) and `TORCHELASTIC_USE_AGENT_STORE=True` meet
 /// here. Compared to a store on rank 0, no free port has to be guessed before it is bound, and the store
 /// outlives every rank, so that survivors can still find out who is lost.
+///
+/// ```
+/// use hessian_probe_c10d::StoreServer;
+///
+/// // What a launcher of one's own hosts, and tells its ranks.
+/// let store = StoreServer::host(0)?;
+/// let variables = [
+///     ("MASTER_ADDR", "127.0.0.1".to_owned()),
+///     ("MASTER_PORT", store.port().to_string()),
+///     ("TORCHELASTIC_USE_AGENT_STORE", "True".to_owned()),
+/// ];
+/// # assert_ne!(variables[1].1, "0");
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 pub struct StoreServer {
     _handle: StoreHandle,
     port: u16,

@@ -14,6 +14,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
 /// The type of numbers, from narrow to wide.
+///
+/// ```
+/// use hessian_probe_fsdp::Dtype;
+///
+/// assert_eq!(Dtype::Bf16.kind(), tch::Kind::BFloat16);
+/// assert!(Dtype::Bf16 < Dtype::F64);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {

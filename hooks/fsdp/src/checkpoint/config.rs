@@ -5,6 +5,23 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What [`Trainer::run`](crate::Trainer::run) does about checkpoints.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{CheckpointConfig, Corpus, LlamaConfig, Trainer, TrainerConfig, checkpoint};
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// # let directory = tempfile::tempdir()?;
+/// # let dir = directory.path();
+/// let kept = CheckpointConfig { every: Some(2), keep: Some(1), ..CheckpointConfig::new(dir) };
+/// config.checkpoint = Some(kept);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// assert_eq!(trainer.run(4, &mut [], |_| ())?.checkpoints, 2);
+/// assert_eq!(checkpoint::latest(dir)?.map(|found| found.step()), Some(4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
@@ -24,6 +41,14 @@ pub struct CheckpointConfig {
 }
 
 /// What becomes of a run when a checkpoint cannot be written. A lost rank always ends it.
+///
+/// ```
+/// use hessian_probe_fsdp::{CheckpointConfig, OnSaveError};
+///
+/// let config: CheckpointConfig = toml::from_str("dir = \"runs/mine\"\non_error = \"continue\"")?;
+/// assert_eq!(config.on_error, OnSaveError::Continue);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSaveError {

@@ -10,6 +10,24 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A checkpoint whose manifest is intact and whose files are there with their full length.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Checkpoint, Corpus, LlamaConfig, Trainer, TrainerConfig};
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// # let directory = tempfile::tempdir()?;
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// trainer.run(3, &mut [], |_| ())?;
+/// let path = trainer.save(directory.path(), &mut [])?;
+///
+/// let checkpoint = Checkpoint::open(&path)?;
+/// checkpoint.verify()?;
+/// assert_eq!((checkpoint.step(), checkpoint.config().model.hidden_size), (3, 16));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,

@@ -59,6 +59,22 @@ impl ModelSource {
     /// Opens a directory in [Hugging Face's form](super::huggingface) or a [GGUF file](super::gguf); a file is taken
     /// for GGUF, whatever its name.
     ///
+    /// ```
+    /// use hessian_probe_fsdp::ModelSource;
+    /// # use hessian_probe_c10d::ProcessGroup;
+    /// # use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("model");
+    /// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+    /// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+    /// # config.threads = Some(1);
+    /// # Trainer::new(config, ProcessGroup::single(), corpus.clone())?.export_hugging_face(&path)?;
+    /// // A directory with `config.json` and `model.safetensors`.
+    /// assert_eq!(ModelSource::open(&path)?.config().num_hidden_layers, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Io`](crate::Error::Io); [`HuggingFaceKey`](crate::Error::HuggingFaceKey) and
     /// [`HuggingFace`](crate::Error::HuggingFace) for a directory, [`Gguf`](crate::Error::Gguf) for a file: where it

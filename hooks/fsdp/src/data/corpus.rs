@@ -6,6 +6,17 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Which files make a corpus.
+///
+/// ```
+/// use hessian_probe_fsdp::{Corpus, CorpusConfig};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// std::fs::write(directory.join("a.txt"), "How now brown cow")?;
+/// let config = CorpusConfig { extension: "txt".into(), validation: 0.2, ..CorpusConfig::new(directory) };
+/// assert_eq!(Corpus::read(&config)?.training_bytes(), 13);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusConfig {
@@ -75,6 +86,15 @@ impl CorpusConfig {
 }
 
 /// Bytes to train on, and bytes to validate on.
+///
+/// ```
+/// use hessian_probe_fsdp::{Corpus, SequenceSource};
+///
+/// let corpus = Corpus::from_bytes(b"abcdefghijklmnopqrst".to_vec(), 0.5)?;
+/// let first = corpus.validation(0, 3)?;
+/// assert_eq!((first.inputs, first.labels), (vec![107, 108, 109], vec![108, 109, 110]));
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Corpus {
     training: Vec<u8>,

@@ -6,6 +6,16 @@ use crate::model::{IGNORE_INDEX, scalar};
 use tch::{Device, Kind, Tensor};
 
 /// Sequences of this rank with their targets.
+///
+/// ```
+/// use hessian_probe_fsdp::{Batch, Sequence};
+/// use hessian_probe_fsdp::model::IGNORE_INDEX;
+///
+/// let sequence = Sequence { inputs: vec![5, 6, 7], labels: vec![IGNORE_INDEX, 7, 8] };
+/// let batch = Batch::from_sequences(&[sequence], 0, tch::Device::Cpu)?;
+/// assert_eq!((batch.inputs.size(), batch.counted_targets(0)?), (vec![1, 3], 2));
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     /// Tokens, i64 `[B, T]`.

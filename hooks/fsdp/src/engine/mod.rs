@@ -32,6 +32,25 @@ use hessian_probe_c10d::ProcessGroup;
 /// A model and its sharded parameters.
 ///
 /// Holds no group: every method that communicates takes it, and every rank must call it in turn.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::sharding::ShardedParameters;
+/// use hessian_probe_fsdp::{Batch, Engine, Llama, LlamaConfig, Sequence};
+/// use tch::{Device, Kind};
+///
+/// let group = ProcessGroup::single();
+/// let model = Llama::new(LlamaConfig::new(16, 8, 16, 1, 2), Kind::Float, Device::Cpu)?;
+/// let parameters = ShardedParameters::zeros(&model, group.rank(), group.world_size())?;
+/// let engine = Engine::new(model, parameters);
+///
+/// // With weights of 0 all tokens are equally likely.
+/// let sequence = Sequence { inputs: vec![1, 2, 3], labels: vec![2, 3, 4] };
+/// let batch = Batch::from_sequences(&[sequence], group.rank(), Device::Cpu)?;
+/// let sum = engine.loss_sum(&group, &batch, false)?;
+/// assert!((sum - 3.0 * 16_f64.ln()).abs() < 1e-5);
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Engine {
     model: Llama,

@@ -38,6 +38,14 @@ use micro_batches::micro_batches;
 use tch::{Device, Tensor};
 
 /// How a model is evaluated.
+///
+/// ```
+/// use hessian_probe_fsdp::{Dtype, EvaluationConfig, MixedPrecision};
+///
+/// // As a loop with f32 masters and bf16 passes sees the model.
+/// let config = EvaluationConfig { mixed_precision: MixedPrecision::bf16(), ..EvaluationConfig::default() };
+/// assert_eq!(config.dtype, Dtype::F32);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvaluationConfig {
     /// Of parameters and gradients, and of activations; weights are converted to it.
@@ -55,6 +63,25 @@ pub struct EvaluationConfig {
 
 /// A pretrained model, sharded over the ranks of a group, and the sequences that its loss is the mean over: a
 /// [`Host`](hessian_probe::Host) whose parameters nobody but a probe changes.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Evaluation, EvaluationConfig, ModelSource, Sequence};
+/// # use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("model");
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// # Trainer::new(config, ProcessGroup::single(), corpus.clone())?.export_hugging_face(&path)?;
+/// let group = ProcessGroup::single();
+/// let mut evaluation = Evaluation::new(&ModelSource::open(&path)?, &group, EvaluationConfig::default())?;
+/// evaluation.set_sequences(&[Sequence { inputs: b"bear".map(i64::from).to_vec(), labels: b"ear.".map(i64::from).to_vec() }])?;
+/// let (loss, gradient) = evaluation.mean_gradient()?;
+/// assert!((loss - evaluation.mean_loss()?).abs() < 1e-6 && !gradient.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Evaluation<'g> {
     group: &'g ProcessGroup,

@@ -5,6 +5,15 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// How attention is computed. Both give the same values up to rounding.
+///
+/// ```
+/// use hessian_probe_fsdp::{Attention, LlamaConfig};
+///
+/// // Faster, but without exact Hessian-vector products.
+/// let config = LlamaConfig { attention: Attention::Sdpa, ..LlamaConfig::new(256, 64, 160, 2, 4) };
+/// config.validate()?;
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Attention {
@@ -16,6 +25,14 @@ pub enum Attention {
 }
 
 /// Which projections of attention have a bias.
+///
+/// ```
+/// use hessian_probe_fsdp::{AttentionBias, LlamaConfig};
+///
+/// let qwen2 = LlamaConfig { attention_bias: AttentionBias::Inputs, ..LlamaConfig::new(256, 64, 160, 2, 4) };
+/// qwen2.validate()?;
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttentionBias {

@@ -34,6 +34,17 @@ use rope::Rope;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// A Llama-architecture language model without its parameters.
+///
+/// ```
+/// use hessian_probe_fsdp::{Llama, LlamaConfig};
+/// use tch::{Device, Kind};
+///
+/// let model = Llama::new(LlamaConfig::new(256, 64, 160, 2, 4), Kind::Float, Device::Cpu)?;
+/// let names: Vec<&str> = model.blocks().iter().map(|block| block.name.as_str()).collect();
+/// assert_eq!(names.len(), 4); // the embedding, two layers, the head
+/// assert_eq!(model.parameter_count(), 2 * 256 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 160 + 2 * 64) + 64);
+/// # Ok::<(), hessian_probe_fsdp::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Llama {
     config: LlamaConfig,

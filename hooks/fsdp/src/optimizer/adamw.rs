@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor, no_grad_guard};
 
 /// Constants of AdamW and the clipping before it.
+///
+/// ```
+/// use hessian_probe_fsdp::AdamWConfig;
+///
+/// let config: AdamWConfig = toml::from_str("lr = 3e-4\nclip_norm = 1.0")?;
+/// config.validate()?;
+/// assert_eq!(config, AdamWConfig { lr: 3e-4, clip_norm: Some(1.0), ..AdamWConfig::default() });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWConfig {

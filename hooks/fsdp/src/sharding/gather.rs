@@ -9,6 +9,20 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tch::{Kind, Tensor};
 
 /// Counts gathered blocks and elements (padding included) that are live on this rank, and their peaks.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Corpus, LlamaConfig, Trainer, TrainerConfig};
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// let meter = trainer.meter().clone();
+/// trainer.step()?;
+/// assert_eq!((meter.live_blocks(), meter.peak_blocks()), (0, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct GatherMeter(Arc<Counts>);
 

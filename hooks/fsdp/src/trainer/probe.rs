@@ -9,6 +9,22 @@ use hessian_probe::ReduceOp;
 use tch::{Kind, Tensor};
 
 /// This rank's part of the probe batch. Ranks may have different numbers of sequences, or none.
+///
+/// ```
+/// use hessian_probe::Host;
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Corpus, LlamaConfig, ProbeBatch, Trainer, TrainerConfig};
+/// use tch::Tensor;
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// let [inputs, labels] = [b"bear", b"ear."].map(|text| Tensor::from_slice(&text.map(i64::from)).view([1, 4]));
+/// trainer.set_probe_batch(ProbeBatch { inputs, labels, dropout: false })?;
+/// assert_eq!(trainer.probe_tokens(), Some(4));
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 #[derive(Debug)]
 pub struct ProbeBatch {
     /// Tokens, i64 `[B, T]`, `B ≥ 0`.

@@ -6,6 +6,19 @@ use crate::error::{Error, Result};
 use hessian_probe::{Callback, Control, Host};
 
 /// How a run ended.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Corpus, LlamaConfig, RunReport, Trainer, TrainerConfig};
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// let report = trainer.run(3, &mut [], |_| ())?;
+/// assert_eq!(report, RunReport { steps: 3, ..RunReport::default() });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunReport {
     /// The steps that this run took.

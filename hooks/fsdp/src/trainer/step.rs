@@ -9,6 +9,20 @@ use hessian_probe::ReduceOp;
 use hessian_probe_c10d::ProcessGroup;
 
 /// What one step did; equal on all ranks.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use hessian_probe_fsdp::{Corpus, LlamaConfig, StepReport, Trainer, TrainerConfig};
+///
+/// # let corpus = Corpus::from_bytes("Fuzzy Wuzzy was a bear. ".repeat(50).into_bytes(), 0.2)?;
+/// # let mut config = TrainerConfig::new(LlamaConfig::new(256, 16, 40, 1, 2), 4, 16);
+/// # config.threads = Some(1);
+/// let mut trainer = Trainer::new(config, ProcessGroup::single(), corpus)?;
+/// let StepReport { step, loss, tokens, .. } = trainer.step()?;
+/// assert_eq!((step, tokens), (0, 4 * 16));
+/// assert!((loss - 256_f64.ln()).abs() < 0.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StepReport {
     /// The number of the step, counted from 0.
