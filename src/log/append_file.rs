@@ -14,19 +14,32 @@ pub(super) struct AppendFile {
     path: PathBuf,
     /// The length to which the file must be cut before anything else is written.
     torn_after: Option<u64>,
+    /// How often it was synced.
+    #[cfg(test)]
+    pub(super) synced: u32,
 }
 
 impl AppendFile {
     /// Opens a file for appending, and makes it if it does not exist.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        Ok(Self { file, path, torn_after: None })
+        Ok(Self::new(file, path))
     }
 
     /// Makes a file; one that exists already is an error.
     pub(super) fn create_new(path: PathBuf) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(&path)?;
-        Ok(Self { file, path, torn_after: None })
+        Ok(Self::new(file, path))
+    }
+
+    fn new(file: File, path: PathBuf) -> Self {
+        Self {
+            file,
+            path,
+            torn_after: None,
+            #[cfg(test)]
+            synced: 0,
+        }
     }
 
     /// Whether the file has no name any more: what is written to it then, nobody will find.
@@ -65,6 +78,10 @@ impl AppendFile {
 
     /// Waits until the disk has everything.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        {
+            self.synced += 1;
+        }
         self.file.sync_data()
     }
 }

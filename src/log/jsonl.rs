@@ -47,8 +47,10 @@ impl Reopen for JsonlSink {
         &self.file
     }
 
-    fn begin_again(&self, dir: &Path) -> io::Result<Self> {
-        Self::open(dir)
+    fn begin_again(&mut self, dir: &Path) -> io::Result<()> {
+        let opened = Self::open(dir)?;
+        *self = Self { session: self.session.take(), ..opened };
+        Ok(())
     }
 
     fn session(&mut self) -> &mut Option<Record> {

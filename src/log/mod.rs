@@ -18,6 +18,7 @@
 //! `exec` does not copy the writer thread, so a forked child must not log.
 
 mod append_file;
+mod earlier;
 #[cfg(test)]
 mod fixture;
 mod jsonl;

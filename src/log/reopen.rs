@@ -6,12 +6,13 @@ use std::io;
 use std::path::Path;
 
 /// A sink with a file that can be made again.
-pub(super) trait Reopen: Sized {
+pub(super) trait Reopen {
     fn file(&self) -> &AppendFile;
 
-    /// A sink like this one, with a new file.
-    fn begin_again(&self, dir: &Path) -> io::Result<Self>;
+    /// Goes on with a new file.
+    fn begin_again(&mut self, dir: &Path) -> io::Result<()>;
 
+    /// Appends what a record is in this file, and does nothing else: a session comes to every file that is made again.
     fn append(&mut self, record: &Record) -> io::Result<()>;
 
     /// The session that this process opened.
@@ -23,10 +24,9 @@ pub(super) fn write<S: Reopen>(sink: &mut S, record: &Record) -> io::Result<()> 
     if sink.file().is_deleted()? {
         let dir = sink.file().path().parent().unwrap_or(Path::new(".")).to_owned();
         std::fs::create_dir_all(&dir)?;
-        let session = sink.session().take();
-        *sink = sink.begin_again(&dir)?;
+        sink.begin_again(&dir)?;
+        let session = sink.session().clone();
         session.iter().try_for_each(|session| sink.append(session))?;
-        *sink.session() = session;
     }
     sink.append(record)?;
     if matches!(record, Record::Session(_)) {

@@ -3,7 +3,7 @@
 use super::jsonl::JsonlSink;
 use super::record::Record;
 use super::sink::Sink;
-use super::tensorboard::{SymlogAxis, TensorBoardSink};
+use super::tensorboard::TensorBoardSink;
 use crate::config::LogConfig;
 use crate::error::{Error, Result};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -62,8 +62,7 @@ impl LogWriter {
             sinks.push(Box::new(sink));
         }
         if config.tensorboard {
-            let axis = SymlogAxis::of_log(dir);
-            let sink = TensorBoardSink::create(dir, axis).map_err(at(dir))?;
+            let sink = TensorBoardSink::create(dir, None).map_err(at(dir))?;
             sinks.push(Box::new(if config.plots { sink.with_plots() } else { sink }));
         }
         Self::with_sinks(dir, sinks, config.queue)

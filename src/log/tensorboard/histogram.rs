@@ -16,6 +16,8 @@
 //! noise cannot tell from zero is thus as wide as the noise. Buckets are a tenth of a decade wide, with
 //! edges at the same tenths at every step.
 
+use crate::log::Record;
+use crate::log::earlier::spectra;
 use crate::spectrum::{ProbeRecord, Snapshot};
 use std::f64::consts::LN_10;
 use std::path::Path;
@@ -57,14 +59,8 @@ impl SymlogAxis {
     /// The axis of the first snapshot in a directory's `snapshots.jsonl`, if there is one.
     #[must_use]
     pub fn of_log(dir: &Path) -> Option<Self> {
-        let path = dir.join(crate::log::JSONL_FILE);
-        // A device or a pipe may have no end.
-        if !path.is_file() {
-            return None;
-        }
-        let records = crate::log::read_jsonl(path).ok()?;
-        records.filter_map(Result::ok).find_map(|record| match record {
-            crate::log::Record::Snapshot(snapshot) => Self::of_snapshot(&snapshot),
+        spectra(dir).find_map(|record| match record {
+            Record::Snapshot(snapshot) => Self::of_snapshot(&snapshot),
             _ => None,
         })
     }

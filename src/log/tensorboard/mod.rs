@@ -146,6 +146,7 @@ mod block_scalars;
 mod cheap_scalars;
 mod event;
 mod histogram;
+mod images;
 mod layout;
 mod plot;
 mod proto;
@@ -153,6 +154,7 @@ mod record;
 mod scalars;
 mod sink;
 mod stability;
+mod state;
 
 pub use histogram::SymlogAxis;
 pub use sink::TensorBoardSink;

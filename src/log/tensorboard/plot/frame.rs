@@ -56,6 +56,8 @@ impl Frame {
     pub(super) const COLUMNS: (i64, i64) = (LEFT, SIZE.0 as i64 - MARGIN - 1);
     /// The topmost and the lowest row.
     pub(super) const ROWS: (i64, i64) = (MARGIN, SIZE.1 as i64 - BELOW - 1);
+    /// Rows of the area.
+    pub(super) const HEIGHT: usize = (Self::ROWS.1 - Self::ROWS.0 + 1) as usize;
 
     /// The column of a position.
     pub(super) fn column(&self, x: f64) -> i64 {

@@ -1,15 +1,16 @@
 //! What the images of a log are drawn from: the spectra so far.
 
-use super::canvas::Png;
+use super::canvas::{Canvas, Png};
+use super::frame::Frame;
 use super::{density, heat_map};
-use crate::log::{JSONL_FILE, Record, drop_orphans, read_jsonl};
+use crate::config::SpectrumOf;
+use crate::log::Record;
 use crate::spectrum::{DensityOverSteps, Snapshot, SpectrumAt};
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-/// Places of a density: one a pixel.
+/// Places of a density: one a pixel. A heat map has one for each of its rows.
 const POINTS: usize = 480;
 /// More spectra than the heat map has pixels for are thinned to half.
 const MOST: usize = 512;
@@ -31,8 +32,9 @@ pub(in crate::log::tensorboard) struct History {
     /// How many had come when the heat map was drawn.
     drawn: u64,
     unix_time: f64,
-    /// The earlier part of the log has been read.
-    read: bool,
+    /// What happens in place of drawing: a test of what that costs.
+    #[cfg(test)]
+    pub(in crate::log::tensorboard) fault: Option<fn() -> io::Error>,
 }
 
 impl Default for History {
@@ -45,45 +47,35 @@ impl Default for History {
             count: 0,
             drawn: 0,
             unix_time: 0.0,
-            read: false,
+            #[cfg(test)]
+            fault: None,
         }
     }
 }
 
 impl History {
-    /// Forgets what a session does again, after reading what a log has of sessions before.
-    pub(in crate::log::tensorboard) fn begin(&mut self, dir: &Path, start_step: u64) {
-        if !std::mem::replace(&mut self.read, true) {
-            self.read_log(dir);
+    /// Takes the next record of a log that goes on.
+    pub(in crate::log::tensorboard) fn take(&mut self, record: &Record) {
+        match record {
+            Record::Session(session) => self.begin(session.start_step),
+            Record::Snapshot(snapshot) => self.push(snapshot),
+            _ => {}
         }
+    }
+
+    /// Forgets what a session does again.
+    pub(in crate::log::tensorboard) fn begin(&mut self, start_step: u64) {
         let before = self.spectra.len();
         self.spectra.retain(|spectrum| spectrum.step < start_step);
         self.passing &= self.spectra.len() == before;
         self.drawn = self.count;
     }
 
-    /// Lines that cannot be read are left to those who read the log for its own sake.
-    fn read_log(&mut self, dir: &Path) {
-        let path = dir.join(JSONL_FILE);
-        // A device or a pipe may have no end.
-        if !path.is_file() {
-            return;
-        }
-        let Ok(lines) = read_jsonl(path) else { return };
-        let kept = |record: &Record| matches!(record, Record::Session(_) | Record::Snapshot(_));
-        let records: Vec<Record> = lines.filter_map(Result::ok).filter(kept).collect();
-        for record in drop_orphans(records) {
-            if let Record::Snapshot(snapshot) = record {
-                self.push(&snapshot);
-            }
-        }
-    }
-
     /// Takes the next snapshot.
     pub(in crate::log::tensorboard) fn push(&mut self, snapshot: &Snapshot) {
         let preconditioned = !snapshot.operator.includes_hessian();
         if preconditioned != self.preconditioned {
-            *self = Self { read: self.read, preconditioned, ..Self::default() };
+            *self = Self { preconditioned, ..Self::default() };
         }
         if self.passing {
             self.spectra.pop_back();
@@ -107,8 +99,7 @@ impl History {
     /// The density of the latest snapshot.
     pub(in crate::log::tensorboard) fn density(&self) -> io::Result<Option<Png>> {
         let latest = self.spectra.back().map(Arc::as_ref);
-        let found = DensityOverSteps::new(latest, POINTS);
-        found.as_ref().and_then(density::draw).map(|canvas| canvas.png()).transpose()
+        self.png(DensityOverSteps::new(latest, POINTS).as_ref().and_then(density::draw))
     }
 
     /// The heat map, where enough is new since the last one. All steps of a run would make a log as long as its square.
@@ -126,8 +117,20 @@ impl History {
         Ok(self.draw()?.map(|png| (step, unix_time, png)))
     }
 
-    pub(in crate::log::tensorboard) fn is_preconditioned(&self) -> bool {
-        self.preconditioned
+    /// The heat map did not get into the file: it is due with the next snapshot.
+    pub(in crate::log::tensorboard) fn redraw(&mut self) {
+        self.drawn = 0;
+    }
+
+    /// What the spectra are of.
+    pub(in crate::log::tensorboard) fn operator(&self) -> SpectrumOf {
+        if self.preconditioned { SpectrumOf::Preconditioned } else { SpectrumOf::Hessian }
+    }
+
+    /// Those that a heat map would show.
+    #[cfg(test)]
+    pub(in crate::log::tensorboard) fn steps(&self) -> Vec<u64> {
+        self.spectra.iter().map(|spectrum| spectrum.step).collect()
     }
 
     fn draw(&mut self) -> io::Result<Option<Png>> {
@@ -135,20 +138,26 @@ impl History {
         if self.spectra.len() < 2 {
             return Ok(None);
         }
+        let found = DensityOverSteps::new(self.spectra.iter().map(Arc::as_ref), Frame::HEIGHT);
+        let png = self.png(found.as_ref().and_then(heat_map::draw))?;
+        // Last: one that fails, or panics, is due again.
         self.drawn = self.count;
-        let found = DensityOverSteps::new(self.spectra.iter().map(Arc::as_ref), POINTS);
-        found.as_ref().and_then(heat_map::draw).map(|canvas| canvas.png()).transpose()
+        Ok(png)
+    }
+
+    fn png(&self, drawn: Option<Canvas>) -> io::Result<Option<Png>> {
+        #[cfg(test)]
+        if let Some(fault) = self.fault {
+            return Err(fault());
+        }
+        drawn.map(|canvas| canvas.png()).transpose()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{JsonlSink, Sink, fixture};
-
-    fn steps(history: &History) -> Vec<u64> {
-        history.spectra.iter().map(|spectrum| spectrum.step).collect()
-    }
+    use crate::log::fixture;
 
     #[test]
     fn a_long_run_is_thinned_evenly_and_keeps_its_first_and_latest_step() {
@@ -156,12 +165,12 @@ mod tests {
         let mut maps = 0;
         for step in 0..3000 {
             history.push(&fixture::snapshot(step));
-            let kept = steps(&history);
+            let kept = history.steps();
             assert_eq!((kept[0], kept[kept.len() - 1]), (0, step));
             assert!(kept.len() <= MOST);
             maps += u64::from(step % 100 == 0 && history.heat_map().unwrap().is_some());
         }
-        let kept = steps(&history);
+        let kept = history.steps();
         assert!(kept.len() > MOST / 2 - 2, "{}", kept.len());
         let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps[..gaps.len() - 1].iter().all(|gap| *gap == 8), "{gaps:?}");
@@ -186,25 +195,41 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_goes_on_with_what_still_counts_of_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = JsonlSink::open(dir.path()).unwrap();
-        for record in [fixture::session(0), fixture::snapshot_record(0), fixture::snapshot_record(10)] {
-            log.write(&record).unwrap();
-        }
-        log.write(&fixture::snapshot_record(20)).unwrap();
+    fn a_run_that_goes_on_keeps_what_still_counts_of_the_log() {
         let mut history = History::default();
-        history.begin(dir.path(), 20);
-        assert_eq!(steps(&history), [0, 10]);
-        history.push(&fixture::snapshot(20));
-        history.begin(dir.path(), 15);
-        assert_eq!(steps(&history), [0, 10], "it is read once");
+        let records = [
+            fixture::session(0),
+            fixture::snapshot_record(0),
+            fixture::skipped(5, "no time"),
+            fixture::snapshot_record(10),
+            fixture::snapshot_record(20),
+            fixture::session(20),
+            fixture::snapshot_record(25),
+        ];
+        records.iter().for_each(|record| history.take(record));
+        assert_eq!(history.steps(), [0, 10, 25]);
+        history.begin(15);
+        assert_eq!(history.steps(), [0, 10]);
         let mut other = fixture::snapshot(30);
-        other.operator = crate::config::SpectrumOf::Preconditioned;
+        other.operator = SpectrumOf::Preconditioned;
         history.push(&other);
-        assert_eq!(steps(&history), [30], "another operator is another map");
+        assert_eq!(history.steps(), [30], "another operator is another map");
+    }
+
+    /// However long the log is: sessions that do much of it again leave no more than one alone.
+    #[test]
+    fn a_long_log_of_two_sessions_is_thinned_while_it_is_taken() {
         let mut history = History::default();
-        history.begin(Path::new("/nowhere"), 0);
-        assert!(steps(&history).is_empty());
+        for (start, end) in [(0, 1500), (1000, 2500)] {
+            history.take(&fixture::session(start));
+            for step in start..end {
+                history.take(&fixture::snapshot_record(step));
+                assert!(history.steps().len() <= MOST);
+            }
+        }
+        let kept = history.steps();
+        assert_eq!((kept[0], kept[kept.len() - 1]), (0, 2499));
+        assert!(kept.len() > MOST / 2 - 2, "{}", kept.len());
+        assert!(kept.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 16), "{kept:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The spectral density as images: over steps, and at one.
 //!
 //! TensorBoard gives each image a title and a description, so the images hold curves, ticks and numbers, and need no other
-//! text. They are drawn on the writer thread, in some milliseconds:
+//! text. They are drawn on the writer thread, so that training does not wait for a heat map of some hundred densities:
 //! - `canvas`: pixels of few colours, and their PNG;
 //! - `glyphs`: the digits;
 //! - `frame`: the plotting area and its ticks;
