@@ -112,3 +112,9 @@ fn what_cannot_be_planned_is_said_on_one_line() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn more_threads_than_there_can_be_are_planned_with() {
+    let flags = "--parameters 1e6 --tokens 100 --gradient-seconds 1 --threads 562949953421312";
+    assert_eq!(plan(flags)["answers"][0]["facts"]["piece"], 1_000_000);
+}

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
 
 /// Stochastic Lanczos quadrature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,18 @@ impl SpectrumOf {
     pub fn includes_hessian(self) -> bool {
         self != Self::Preconditioned
     }
+
+    /// How people write the operator that a snapshot's own numbers are of: H, where it is one of two.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        if self.includes_hessian() { "H" } else { "P^(-1/2) H P^(-1/2)" }
+    }
+
+    /// The unit of its eigenvalues, η the learning rate.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        if self.includes_hessian() { "loss / parameter²" } else { "1/η" }
+    }
 }
 
 /// Which basis vectors each new Lanczos vector is orthogonalised against, beyond the two that the
@@ -99,6 +112,18 @@ impl Reorthogonalize {
             Self::Full | Self::Partial => steps.max(2),
             Self::Window(window) => window.clamp(2, steps.max(2)),
             Self::None => 2,
+        }
+    }
+}
+
+/// As people read it: `full`, `window 8`.
+impl Display for Reorthogonalize {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Window(window) => write!(f, "window {window}"),
+            Self::Partial => f.write_str("partial"),
+            Self::None => f.write_str("none"),
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use crate::config::{Difference, ProbeConfig};
 use crate::error::{Error, Result};
+use crate::operator::PARITY_EVERY;
 use crate::spectrum::Snapshot;
 
-/// Every so many vectors a product is central, so that the parity ratio is measured.
-const PARITY_EVERY: u64 = 8;
 /// Gradients of a calibration besides those of its distances: one again at θ₀, and two central products.
 const FIXED: u64 = 5;
 /// Gradients at one distance: on either side of θ₀, at three points.
@@ -35,7 +34,7 @@ impl Products {
             Difference::Exact => Self { exact: steps, ..Self::default() },
             Difference::Auto | Difference::Forward => {
                 // Number 1, and every eighth after it.
-                let central = u64::from(steps > 1) + steps.saturating_sub(2) / PARITY_EVERY;
+                let central = u64::from(steps > 1) + steps.saturating_sub(2) / PARITY_EVERY as u64;
                 Self { central, forward: steps - central, ..Self::default() }
             }
         }

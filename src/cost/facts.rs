@@ -80,7 +80,8 @@ impl Facts {
         let narrow = types.parameter_width < 4;
         let full = narrow && types.precision == Precision::Full;
         let width = if full { 4 } else { types.parameter_width };
-        let piece = if types.accelerated { CHUNK_DEVICE } else { CHUNK_CORE * types.threads.max(1) };
+        let piece =
+            if types.accelerated { CHUNK_DEVICE } else { CHUNK_CORE.saturating_mul(types.threads.max(1)) };
         let vector_width = match types.vectors {
             Some(VectorKind::F64) => 8,
             None if types.parameter_width == 8 => 8,
@@ -96,7 +97,7 @@ impl Facts {
             live_gradients: 0,
             vector_width,
             // A tensor's last piece is a short one.
-            pieces: entries.div_ceil(piece) + tensors.saturating_sub(1),
+            pieces: entries.div_ceil(piece).saturating_add(tensors.saturating_sub(1)),
             piece: piece.min(entries),
             accelerated: types.accelerated,
         })
@@ -135,4 +136,16 @@ impl Default for Types {
 pub(super) fn bytes(value: u128, what: &str) -> Result<u64> {
     let most = || Error::config("plan", format!("{what}: more bytes than 64 bits can count"));
     u64::try_from(value).map_err(|_| most())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_nobody_means_are_planned_with_all_the_same() {
+        let types = Types { threads: u64::MAX / CHUNK_CORE + 1, ..Types::default() };
+        let facts = Facts::planned(1000, 1000, 1, u64::MAX, types).unwrap();
+        assert_eq!((facts.piece, facts.pieces), (1000, u64::MAX));
+    }
 }

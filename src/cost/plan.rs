@@ -169,9 +169,7 @@ impl Plan {
         if let (Some(step), Some(most)) = (question.step_seconds, question.max_overhead) {
             positive("plan.step_seconds", step)?;
             positive("plan.max_overhead", most)?;
-            let kept = plan.recommended().filter(|_| question.memory.is_some());
-            let probe = kept.map_or(plan.mean_seconds, |choice| choice.mean_seconds);
-            plan.every = Some((probe / (step * most)).ceil().max(1.0) as u64);
+            plan.every = Some((plan.scheduled_seconds() / (step * most)).ceil().max(1.0) as u64);
         }
         Ok(plan)
     }
@@ -190,6 +188,14 @@ impl Plan {
             (kept, choice.basis.dtype.is_some(), choice.basis.device.is_some())
         };
         self.choices.iter().filter(|choice| choice.fits != Some(false)).min_by_key(rank)
+    }
+
+    /// Seconds of the probe that [`every`](Self::every) is for, on average: of one that keeps what is recommended where there
+    /// is a limit to memory, and otherwise of what is configured.
+    #[must_use]
+    pub fn scheduled_seconds(&self) -> f64 {
+        let limited = self.recommended().filter(|choice| choice.fits.is_some());
+        limited.map_or(self.mean_seconds, |choice| choice.mean_seconds)
     }
 
     /// The share of the probe that is gradients.

@@ -246,11 +246,11 @@ impl<'a> Counting<'a> {
             }
         }
         let a_pass = u128::from(self.facts.entries.div_ceil(self.facts.piece.max(1)));
-        let passes = runs * (2 * steps - 1) + u128::from(course.reorthogonalized);
-        let passes = match self.slq.reorthogonalize {
-            Reorthogonalize::Partial => passes,
-            _ => runs * (2 * steps - 1),
+        let more = match self.slq.reorthogonalize {
+            Reorthogonalize::Partial => u128::from(course.reorthogonalized),
+            _ => 0,
         };
+        let passes = runs * (2 * steps - 1) + more;
         let done = Passes {
             bytes: bytes(moved, "vector work")?,
             pieces: bytes(passes * a_pass, "pieces of vector work")?,

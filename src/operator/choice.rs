@@ -7,7 +7,7 @@ use crate::operator::scheme::Scheme;
 use crate::operator::step::{Curvature, nearest_power, ratio};
 
 /// Every so many vectors a product is central, so that its parity ratio is measured.
-const PARITY_EVERY: usize = 8;
+pub(crate) const PARITY_EVERY: usize = 8;
 /// How much larger than the step just used the next one may be: beyond, its error is a guess.
 const MAX_GROWTH: f64 = 8.0;
 

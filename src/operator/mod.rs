@@ -31,6 +31,7 @@ pub mod step;
 
 pub use calibration::Calibration;
 pub(crate) use calibration::Learned;
+pub(crate) use choice::PARITY_EVERY;
 pub(crate) use difference::{From, displace};
 pub use finite_difference::{FiniteDifference, Start};
 pub(crate) use guard::{Guard, loan_bytes, loan_parts};
