@@ -17,6 +17,7 @@ mod failure;
 mod image;
 mod launch;
 mod malloc;
+mod number;
 mod options;
 mod place;
 mod plan;

@@ -5,7 +5,8 @@ use hessian_probe::log::{JSONL_FILE, Record, Session, Skipped, drop_orphans, rea
 use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::tracking::Tracked;
 use hessian_probe::triggers::Triggered;
-use std::fs;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 /// The records of a run, orphans of interrupted sessions left out; of a report, its snapshot.
@@ -30,15 +31,16 @@ impl Run {
         if path.is_dir() && !file.exists() {
             return Err(at(&format_args!("a directory without {JSONL_FILE}: name that of a log")));
         }
-        let text = fs::read(&file).map_err(|error| at(&error))?;
-        let report = match serde_json::from_slice(&text) {
+        let open = || File::open(&file).map(BufReader::new).map_err(|error| at(&error));
+        // A log is told from a report by its second line at the latest: of what may be gigabytes no more is read for that.
+        let report = match serde_json::from_reader(open()?) {
             Ok(report) => return Ok(Self { snapshots: vec![report], ..Self::default() }),
             Err(error) => error,
         };
-        let is_empty = text.trim_ascii().is_empty();
-        drop(text);
         let run = Self::of_log(&file).map_err(|error| at(&error))?;
         if run.snapshots.is_empty() {
+            let is_space = |byte: io::Result<u8>| byte.is_ok_and(|byte| byte.is_ascii_whitespace());
+            let is_empty = open()?.bytes().all(is_space);
             return Err(at(&run.without_snapshot((!is_empty).then_some(&report))));
         }
         Ok(run)
@@ -123,7 +125,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Run, String> {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(JSONL_FILE), text).unwrap();
+        std::fs::write(dir.path().join(JSONL_FILE), text).unwrap();
         Run::read(dir.path())
     }
 

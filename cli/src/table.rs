@@ -1,4 +1,4 @@
-//! Cells in columns: the first to the left, all others to the right.
+//! Cells in columns: the first to the left, all others to the right; and lines of a name and its value.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -45,6 +45,11 @@ impl Display for Table {
         }
         Ok(())
     }
+}
+
+/// A name and its value.
+pub fn row(f: &mut Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Result {
+    writeln!(f, "{name:<16} {value}")
 }
 
 #[cfg(test)]

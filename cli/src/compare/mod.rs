@@ -50,9 +50,6 @@ struct Side {
 fn compare(arguments: &CompareArguments) -> Result<(), String> {
     let [a, b] = [&arguments.a, &arguments.b].map(|place| Run::read(&place.path).map(|run| (place, run)));
     let (a, b) = (a?, b?);
-    let snapshot = |(place, run): &(&Place, Run)| {
-        run.at(place.step).cloned().map_err(|reason| format!("{}: {reason}", place.path.display()))
-    };
     let (first, second) = (snapshot(&a)?, snapshot(&b)?);
     let side = |place: &Place, snapshot: &Snapshot| Side {
         path: place.path.display().to_string(),
@@ -62,11 +59,11 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
         warnings: snapshot.warnings.clone(),
     };
     let comparison = Comparison {
-        a: side(a.0, &first),
-        b: side(b.0, &second),
-        notes: notes::notes((&a.1, &first), (&b.1, &second)),
-        quantities: quantity::quantities(&first, &second),
-        blocks: quantity::of_blocks(&first, &second),
+        a: side(a.0, first),
+        b: side(b.0, second),
+        notes: notes::notes((&a.1, first), (&b.1, second)),
+        quantities: quantity::quantities(first, second),
+        blocks: quantity::of_blocks(first, second),
     };
     if arguments.json {
         let text = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
@@ -75,4 +72,9 @@ fn compare(arguments: &CompareArguments) -> Result<(), String> {
         print!("{}", table::Shown(&comparison));
     }
     Ok(())
+}
+
+/// The one that is named.
+fn snapshot<'a>((place, run): &'a (&Place, Run)) -> Result<&'a Snapshot, String> {
+    run.at(place.step).map_err(|reason| format!("{}: {reason}", place.path.display()))
 }

@@ -1,8 +1,8 @@
 //! What is not comparable, and what else differs.
 
 use super::quantity::{both_blocks, same_operator};
+use crate::number::{NONE, Short};
 use crate::run::Run;
-use crate::summary::number::Short;
 use hessian_probe::{ProbeConfig, Snapshot};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,11 +14,10 @@ const PRECISION: f64 = 10.0;
 pub fn notes((run_a, a): (&Run, &Snapshot), (run_b, b): (&Run, &Snapshot)) -> Vec<String> {
     let mut notes = Vec::new();
     if !same_operator(a, b) {
-        let of = |s: &Snapshot| if s.operator.includes_hessian() { "H" } else { "P^(-1/2) H P^(-1/2)" };
         notes.push(format!(
             "not comparable: A's spectrum is of {}, B's of {}; nothing of the spectra is compared",
-            of(a),
-            of(b)
+            a.operator.name(),
+            b.operator.name()
         ));
     }
     if a.parameters != b.parameters {
@@ -96,7 +95,7 @@ fn settings((run_a, a): (&Run, &Snapshot), (run_b, b): (&Run, &Snapshot)) -> Opt
     let (of_a, of_b) = (configuration(run_a, a.step)?, configuration(run_b, b.step)?);
     let keys = of_a.keys().chain(of_b.keys()).collect::<std::collections::BTreeSet<_>>();
     let told =
-        |map: &BTreeMap<String, String>, key: &str| map.get(key).cloned().unwrap_or_else(|| "–".into());
+        |map: &BTreeMap<String, String>, key: &str| map.get(key).cloned().unwrap_or_else(|| NONE.into());
     let differ: Vec<String> = keys
         .into_iter()
         .filter(|key| !["log.", "schedule.", "resume."].iter().any(|head| key.starts_with(head)))

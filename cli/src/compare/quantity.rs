@@ -3,6 +3,7 @@
 use super::significance::{Significance, Verdict};
 use hessian_probe::Snapshot;
 use hessian_probe::blocks::{BlockDiagonal, BlockRecord};
+use hessian_probe::config::SpectrumOf;
 use hessian_probe::spectrum::{Estimate, Extreme};
 use serde::Serialize;
 
@@ -43,8 +44,6 @@ enum Errors {
     Residual,
     None,
 }
-
-const CURVATURE: &str = "loss / parameter²";
 
 impl Quantity {
     fn new(name: &'static str, unit: &'static str, [a, b]: [Option<Value>; 2], errors: Errors) -> Self {
@@ -95,7 +94,7 @@ pub fn quantities(a: &Snapshot, b: &Snapshot) -> Vec<Quantity> {
     let of_spectrum = |quantity: Quantity, is_sum: bool| {
         if same_operator && (same_size || !is_sum) { quantity } else { quantity.not_comparable() }
     };
-    let unit = if a.operator.includes_hessian() { CURVATURE } else { "1/η" };
+    let unit = a.operator.unit();
     let mut all = vec![
         Quantity::new("loss", "loss", both(&|s| plain(s.loss)), Errors::None),
         Quantity::new("‖gradient‖", "loss / parameter", both(&|s| plain(s.gradient_norm)), Errors::None),
@@ -126,7 +125,7 @@ pub fn quantities(a: &Snapshot, b: &Snapshot) -> Vec<Quantity> {
     let preconditioned = both(&|s| extreme(s.preconditioned.as_ref()?.lambda_max));
     let margin = both(&|s| plain(s.margin()?));
     for (name, unit, values, errors) in [
-        ("preconditioned λ_max", "1/η", preconditioned, Errors::Residual),
+        ("preconditioned λ_max", SpectrumOf::Preconditioned.unit(), preconditioned, Errors::Residual),
         ("margin", "1", margin, Errors::None),
     ] {
         if values.iter().any(Option::is_some) {
@@ -159,9 +158,19 @@ pub fn of_blocks(a: &Snapshot, b: &Snapshot) -> Vec<Quantity> {
         let both = |f: &dyn Fn(&BlockRecord) -> Option<Value>| [f(block), f(other)];
         let vectors = Errors::Standard([of_a.vectors, of_b.vectors]);
         let rows = [
-            Quantity::new("trace", CURVATURE, both(&|block| estimate(block.trace)), vectors),
-            Quantity::new("‖·‖_F", CURVATURE, both(&|block| estimate(block.frobenius_norm?)), vectors),
-            Quantity::new("λ_max", CURVATURE, both(&|block| extreme(block.lambda_max?)), Errors::Residual),
+            Quantity::new("trace", SpectrumOf::Hessian.unit(), both(&|block| estimate(block.trace)), vectors),
+            Quantity::new(
+                "‖·‖_F",
+                SpectrumOf::Hessian.unit(),
+                both(&|block| estimate(block.frobenius_norm?)),
+                vectors,
+            ),
+            Quantity::new(
+                "λ_max",
+                SpectrumOf::Hessian.unit(),
+                both(&|block| extreme(block.lambda_max?)),
+                Errors::Residual,
+            ),
             Quantity::new("share of ‖H‖_F²", "1", both(&|block| estimate(block.share?)), vectors),
         ];
         all.extend(rows.into_iter().map(|quantity| {

@@ -3,7 +3,7 @@
 use super::quantity::{Quantity, Value};
 use super::significance::Verdict;
 use super::{Comparison, Side};
-use crate::summary::number::{Number, Short};
+use crate::number::{NONE, Number, Short};
 use crate::table::Table;
 use std::fmt::{self, Display, Formatter};
 
@@ -65,10 +65,10 @@ fn cells(quantity: &Quantity) -> [String; 4] {
     let value = |value: Option<Value>| match value {
         Some(Value { value, error: Some(error) }) => format!("{} ± {}", Short(value), Short(error)),
         Some(Value { value, error: None }) => Number(value).to_string(),
-        None => "–".into(),
+        None => NONE.into(),
     };
     let difference =
-        quantity.difference.map_or_else(|| "–".into(), |difference| Short(difference).to_string());
+        quantity.difference.map_or_else(|| NONE.into(), |difference| Short(difference).to_string());
     [value(quantity.a), value(quantity.b), difference, verdict(quantity)]
 }
 

@@ -1,8 +1,8 @@
 //! What a plan rests on, in words.
 
 use super::arguments::PlanArguments;
-use super::number::{bytes, digits, percent, seconds};
 use crate::calibrate::precision::Precision;
+use crate::number::{digits, percent, seconds, volume};
 use hessian_probe::config::{Difference, Reorthogonalize};
 use hessian_probe::cost::Machine;
 
@@ -40,7 +40,7 @@ pub fn assumptions(arguments: &PlanArguments, machine: &Machine) -> Vec<String> 
             say(format!(
                 "parameters are gathered twice and gradients reduced once for each of {} micro-batch(es), at {} a second, and computing waits for it",
                 arguments.micro_batches,
-                bytes(bandwidth)
+                volume(bandwidth)
             ));
         }
         _ => say("a gradient takes what was measured, on the same ranks and batch".into()),
@@ -63,13 +63,13 @@ pub fn assumptions(arguments: &PlanArguments, machine: &Machine) -> Vec<String> 
     }
     say(format!(
         "vector work moves {} a second in products, {} in Lanczos steps, {} in copies; each piece of a pass takes {} besides",
-        bytes(machine.product_bandwidth),
-        bytes(machine.lanczos_bandwidth),
-        bytes(machine.copy_bandwidth),
+        volume(machine.product_bandwidth),
+        volume(machine.lanczos_bandwidth),
+        volume(machine.copy_bandwidth),
         seconds(machine.piece_seconds)
     ));
     if arguments.accelerator {
-        say(format!("a basis in the CPU's memory moves at {} a second", bytes(machine.link_bandwidth)));
+        say(format!("a basis in the CPU's memory moves at {} a second", volume(machine.link_bandwidth)));
     }
     say(format!(
         "an all_reduce takes {} for each doubling of ranks; {} entries of a probe vector are drawn a second",

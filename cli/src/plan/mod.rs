@@ -9,7 +9,6 @@ mod answer;
 mod arguments;
 mod assumed;
 mod model;
-mod number;
 mod show;
 mod table;
 

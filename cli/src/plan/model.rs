@@ -1,5 +1,6 @@
 //! The sizes of a model: its blocks, and the operations of a token.
 
+use crate::number::count;
 use hessian_probe::cost::Block;
 use hessian_probe_fsdp::Llama;
 use hessian_probe_fsdp::checkpoint::huggingface::read_config;
@@ -46,7 +47,7 @@ impl Model {
     /// One of which nothing but the number of parameters is known.
     pub fn of_size(parameters: u64) -> Self {
         Self {
-            name: super::number::count(parameters),
+            name: count(parameters),
             parameters,
             blocks: vec![Block { parameters, tensors: 1, gathers: 2, reductions: 1 }],
             multiplied: parameters,

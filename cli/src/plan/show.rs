@@ -1,9 +1,9 @@
 //! A plan for the terminal.
 
 use super::answer::{Answer, Answers};
-use super::number::{bytes, count, digits, percent, seconds};
 use super::table::table;
-use crate::table::Table;
+use crate::number::{NONE, count, digits, percent, seconds, volume};
+use crate::table::{Table, row};
 use hessian_probe::config::{BasisConfig, BasisKind, Reorthogonalize};
 use std::fmt::{self, Display, Formatter};
 
@@ -26,7 +26,7 @@ impl Answers {
         row(f, "parameters", &parameters)?;
         row(f, "probe batch", &format!("{} tokens", answer.tokens))?;
         let computed = answer.gradient.map(|work| {
-            format!(": {} operations, {} received and sent", digits(work.operations), bytes(work.bytes))
+            format!(": {} operations, {} received and sent", digits(work.operations), volume(work.bytes))
         });
         row(
             f,
@@ -57,9 +57,9 @@ impl Answers {
         let mut memory = Table::default();
         memory.row("memory of a rank", [String::new()]);
         for (name, size) in plan.memory.named() {
-            memory.row(name, [bytes(size as f64)]);
+            memory.row(name, [volume(size as f64)]);
         }
-        memory.row("together", [bytes((plan.memory.total() + plan.memory.pieces) as f64)]);
+        memory.row("together", [volume((plan.memory.total() + plan.memory.pieces) as f64)]);
         writeln!(f, "{memory}")?;
         let mut ways = Table::default();
         let place = if facts.accelerated { "on the accelerator" } else { "memory" };
@@ -67,16 +67,16 @@ impl Answers {
         for way in &plan.choices {
             let fits = way.fits.map_or("?", |fits| if fits { "yes" } else { "no" });
             let elsewhere = way.memory.elsewhere;
-            let elsewhere = if elsewhere == 0 { "–".into() } else { bytes(elsewhere as f64) };
+            let elsewhere = if elsewhere == 0 { NONE.into() } else { volume(elsewhere as f64) };
             ways.row(
                 &name(way.reorthogonalize, way.basis),
-                [bytes(way.memory.on_device() as f64), elsewhere, seconds(way.seconds), fits.into()],
+                [volume(way.memory.on_device() as f64), elsewhere, seconds(way.seconds), fits.into()],
             );
         }
         writeln!(f, "{ways}")?;
         if let Some(memory) = self.memory {
             let way = plan.recommended().map(|way| name(way.reorthogonalize, way.basis));
-            let limit = bytes(memory.0 as f64);
+            let limit = volume(memory.0 as f64);
             let told = match way {
                 Some(way) => format!("{way}: it fits into {limit}"),
                 None => format!("nothing fits into {limit}: shard over more ranks"),
@@ -86,9 +86,7 @@ impl Answers {
         if let (Some(every), Some(step), Some(most)) = (plan.every, answer.step_seconds, self.max_overhead)
             && plan.recommended().is_some()
         {
-            let kept = plan.recommended().filter(|_| self.memory.is_some());
-            let probe = kept.map_or(plan.mean_seconds, |way| way.mean_seconds);
-            let share = probe / (every as f64 * step);
+            let share = plan.scheduled_seconds() / (every as f64 * step);
             let every = format!(
                 "every = {} steps of {}: {} of training time, at most {} %",
                 steps(every),
@@ -102,10 +100,6 @@ impl Answers {
     }
 }
 
-fn row(f: &mut Formatter<'_>, name: &str, value: &str) -> fmt::Result {
-    writeln!(f, "{name:<16} {value}")
-}
-
 /// Steps, whole where they can be read.
 pub fn steps(every: u64) -> String {
     if every < 1_000_000 { every.to_string() } else { count(every) }
@@ -113,12 +107,6 @@ pub fn steps(every: u64) -> String {
 
 /// A way to keep Lanczos vectors.
 pub fn name(reorthogonalize: Reorthogonalize, basis: BasisConfig) -> String {
-    let kept = match reorthogonalize {
-        Reorthogonalize::Full => "full".into(),
-        Reorthogonalize::Partial => "partial".into(),
-        Reorthogonalize::Window(window) => format!("window {window}"),
-        Reorthogonalize::None => "none".into(),
-    };
     let dtype = match basis.dtype {
         Some(BasisKind::Bf16) => ", bf16",
         Some(BasisKind::F32) => ", f32",
@@ -126,5 +114,5 @@ pub fn name(reorthogonalize: Reorthogonalize, basis: BasisConfig) -> String {
         None => "",
     };
     let device = if basis.device.is_some() { ", CPU" } else { "" };
-    format!("{kept}{dtype}{device}")
+    format!("{reorthogonalize}{dtype}{device}")
 }

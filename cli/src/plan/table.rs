@@ -1,8 +1,8 @@
 //! Several models, or numbers of ranks, side by side.
 
 use super::answer::{Answer, Answers};
-use super::number::{bytes, count, percent, seconds};
 use super::show::{name, steps};
+use crate::number::{NONE, count, percent, seconds, volume};
 use crate::table::Table;
 
 /// One row for each.
@@ -29,15 +29,15 @@ pub fn table(answers: &Answers) -> Table {
 fn row(answer: &Answer) -> [String; 9] {
     let plan = &answer.plan;
     let way = plan.recommended();
-    let none = || "–".to_owned();
+    let none = || NONE.to_owned();
     [
         count(answer.ranks),
         seconds(answer.gradient_seconds),
         seconds(plan.mean_seconds),
         percent(plan.gradient_share()),
-        bytes(plan.memory.on_device() as f64),
+        volume(plan.memory.on_device() as f64),
         way.map_or_else(|| "nothing fits".into(), |way| name(way.reorthogonalize, way.basis)),
-        way.map_or_else(none, |way| bytes(way.memory.on_device() as f64)),
+        way.map_or_else(none, |way| volume(way.memory.on_device() as f64)),
         way.map_or_else(none, |way| seconds(way.mean_seconds)),
         // Where nothing fits there is no probe to come every so often.
         plan.every.filter(|_| way.is_some()).map_or_else(none, steps),

@@ -16,7 +16,7 @@ const PLACES: usize = 320;
 /// What is drawn of a run.
 pub struct Course<'a> {
     /// What the spectra are of.
-    pub operator: &'static str,
+    pub operator: String,
     /// The unit of its eigenvalues.
     pub unit: &'static str,
     /// All snapshots of that operator.
@@ -37,8 +37,8 @@ impl<'a> Course<'a> {
     pub fn new(run: &'a Run, step: Option<u64>) -> Result<Self, String> {
         let first = run.at(step)?;
         let hessian = first.operator.includes_hessian();
-        let (operator, unit) =
-            if hessian { ("H", "loss / parameter²") } else { ("P^(−1/2) H P^(−1/2)", "1/η") };
+        // A page has a minus sign.
+        let (operator, unit) = (first.operator.name().replace('-', "−"), first.operator.unit());
         let all: Vec<&Snapshot> =
             run.snapshots.iter().filter(|snapshot| snapshot.operator.includes_hessian() == hessian).collect();
         let mut left_out = Vec::new();
@@ -133,21 +133,12 @@ impl<'a> Course<'a> {
 
     /// The density of one of the snapshots shown, if it has nodes: those without have no column.
     pub fn column(&self, index: usize) -> Option<&DensityColumn> {
-        self.density.as_ref()?.columns.get(self.column_index(index)?)
+        self.density.as_ref()?.columns.iter().find(|column| column.index == index)
     }
 
     /// The column of the chosen snapshot.
     pub fn density_index(&self) -> Option<usize> {
-        self.column_index(self.chosen)
-    }
-
-    fn column_index(&self, index: usize) -> Option<usize> {
-        let has_nodes = |snapshot: &Snapshot| {
-            let pairs = snapshot.probes.iter().flat_map(|probe| probe.nodes.iter().zip(&probe.weights));
-            pairs.into_iter().any(|(node, weight)| node.is_finite() && weight.is_finite())
-        };
-        has_nodes(self.shown[index])
-            .then(|| self.shown[..index].iter().filter(|snapshot| has_nodes(snapshot)).count())
+        self.density.as_ref()?.columns.iter().position(|column| column.index == self.chosen)
     }
 
     pub fn run(&self) -> &'a Run {

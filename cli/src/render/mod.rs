@@ -46,17 +46,17 @@ fn render(arguments: &RenderArguments) -> Result<(), String> {
     let mut page = Page::new(&course, &arguments.path);
     // Density and heat map are of the same spectra, if any of the snapshots has nodes.
     if let Some(density) = &course.density {
-        let maps = if density.columns.len() > 1 { HeatMap::new(density, course.operator) } else { None };
+        let maps = if density.columns.len() > 1 { HeatMap::new(density, &course.operator) } else { None };
         if let Some(plot) = maps {
             page.heat_map(output.figure(&plot)?);
         }
         if let Some(plot) =
-            course.density_index().and_then(|index| DensityPlot::new(density, index, course.operator))
+            course.density_index().and_then(|index| DensityPlot::new(density, index, &course.operator))
         {
             page.density(output.figure(&plot)?);
         }
     }
-    let of = course.operator;
+    let of = &course.operator;
     let plots = [
         (
             "extremes",

@@ -1,16 +1,14 @@
 //! Tables of the page.
 
 use super::escape::Html;
+use crate::number::{NONE, Number, Short, bytes, optional, short};
 use crate::run::Run;
 use crate::summary;
-use crate::summary::number::{Number, Short, bytes, short};
 use hessian_probe::Snapshot;
 use hessian_probe::blocks::{BlockDiagonal, BlockRecord};
 use hessian_probe::optimizer::Stability;
 use hessian_probe::spectrum::{Estimate, Extreme};
 use std::fmt::{Display, Write};
-
-const NONE: &str = "–";
 
 /// Rows of a name, a value and what it means.
 struct Rows(String);
@@ -65,10 +63,6 @@ fn estimate(found: Estimate) -> String {
         Some(error) => format!("{} ± {}", Number(found.mean), Short(error)),
         None => Number(found.mean).to_string(),
     }
-}
-
-fn optional(found: Option<Estimate>) -> String {
-    found.map_or_else(|| NONE.into(), short)
 }
 
 /// A section with everything about a snapshot.
@@ -169,10 +163,7 @@ fn margin(rows: &mut Rows, found: &Stability) {
 
 fn blocks(found: &BlockDiagonal) -> String {
     let mut rows = Rows(String::new());
-    let method = match found.draws {
-        0 => "a product for each block".to_owned(),
-        draws => format!("{draws} draws of signs for each"),
-    };
+    let method = summary::method(found);
     rows.row(
         "relative error",
         optional(found.relative_error),

@@ -1,17 +1,13 @@
 //! How much of the Hessian is block-diagonal, and a table of its blocks.
 
-use super::number::{Short, short};
-use super::row;
-use crate::table::Table;
+use crate::number::{NONE, Short, optional, short};
+use crate::table::{Table, row};
 use hessian_probe::blocks::{BlockDiagonal, BlockRecord};
-use hessian_probe::spectrum::{Estimate, Extreme};
+use hessian_probe::spectrum::Extreme;
 use std::fmt;
 
 /// A longer table is cut to so many blocks.
 const MOST: usize = 12;
-
-/// Unknown, or not asked for.
-const NONE: &str = "–";
 
 pub(super) fn write(f: &mut fmt::Formatter<'_>, found: &BlockDiagonal) -> fmt::Result {
     writeln!(f)?;
@@ -19,11 +15,8 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, found: &BlockDiagonal) -> fmt::R
         1 => "1 random vector (no standard errors)".into(),
         count => format!("{count} random vectors"),
     };
-    let method = match found.draws {
-        0 => format!("{vectors}, a product for each block"),
-        draws => format!("{vectors}, {draws} draws of signs for each"),
-    };
-    let comparison = format!("H with its {} diagonal blocks, H_bd: {method}", found.blocks.len());
+    let comparison =
+        format!("H with its {} diagonal blocks, H_bd: {vectors}, {}", found.blocks.len(), method(found));
     row(f, "compared", &comparison)?;
     row(f, "relative error", &format_args!("{} = ‖Hv − H_bd v‖ / ‖Hv‖", optional(found.relative_error)))?;
     row(f, "cosine", &format_args!("{} of Hv and H_bd v", optional(found.cosine)))?;
@@ -50,6 +43,14 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, found: &BlockDiagonal) -> fmt::R
     writeln!(f)?;
     table(f, &found.blocks)?;
     writeln!(f)
+}
+
+/// What was spent on each random vector.
+pub(crate) fn method(found: &BlockDiagonal) -> String {
+    match found.draws {
+        0 => "a product for each block".into(),
+        draws => format!("{draws} draws of signs for each"),
+    }
 }
 
 /// The largest blocks by their norm, in the model's order.
@@ -84,10 +85,6 @@ fn cells(block: &BlockRecord) -> [String; 5] {
     ]
 }
 
-fn optional(value: Option<Estimate>) -> String {
-    value.map_or_else(|| NONE.into(), short)
-}
-
 fn top(value: Extreme) -> String {
     format!("{} ± {}", Short(value.value), Short(value.residual))
 }
@@ -95,6 +92,7 @@ fn top(value: Extreme) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hessian_probe::spectrum::Estimate;
 
     struct Shown<'a>(&'a [BlockRecord]);
 

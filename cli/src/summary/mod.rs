@@ -1,12 +1,14 @@
 //! A snapshot as a table for the terminal.
 
 mod blocks;
-pub(crate) mod number;
 mod stability;
 
+pub(crate) use blocks::method;
+
+use crate::number::{Number, bytes, estimate, extreme};
+use crate::table::row;
 use hessian_probe::Snapshot;
 use hessian_probe::spectrum::HvpReport;
-use number::{Number, bytes, estimate, extreme};
 use std::fmt::{self, Display};
 
 /// Shows a snapshot, one line a quantity.
@@ -25,7 +27,8 @@ impl Display for Summary<'_> {
         row(f, "loss", &format_args!("{:.6} over {tokens} targets", snapshot.loss))?;
         row(f, "‖gradient‖", &Number(snapshot.gradient_norm))?;
         if !snapshot.operator.includes_hessian() {
-            row(f, "spectrum", &"of P^(-1/2) H P^(-1/2), as the optimizer sees the Hessian")?;
+            let of = snapshot.operator.name();
+            row(f, "spectrum", &format_args!("of {of}, as the optimizer sees the Hessian"))?;
         }
         row(f, "λ_max", &extreme(snapshot.lambda_max))?;
         row(f, "λ_min", &extreme(snapshot.lambda_min))?;
@@ -54,10 +57,6 @@ impl Display for Summary<'_> {
         let peak = cost.peak_memory_bytes.map_or_else(|| "not known here".into(), bytes);
         row(f, "peak memory", &format_args!("{peak}, all ranks' processes together"))
     }
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display) -> fmt::Result {
-    writeln!(f, "{name:<16} {value}")
 }
 
 /// How many by which formula.

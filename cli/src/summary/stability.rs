@@ -1,7 +1,7 @@
 //! The curvature that the optimizer sees, and how much of it is borne.
 
-use super::number::{Number, Short, extreme};
-use super::row;
+use crate::number::{Number, Short, extreme};
+use crate::table::row;
 use hessian_probe::Snapshot;
 use hessian_probe::optimizer::Stability;
 use std::fmt;

@@ -11,12 +11,12 @@ pub struct DensityPlot<'a> {
     column: &'a DensityColumn,
     x: Scale,
     y: Scale,
-    operator: &'static str,
+    operator: &'a str,
 }
 
 impl<'a> DensityPlot<'a> {
     /// `index` is that of a column. All columns have the same axes, so that steps can be compared.
-    pub fn new(found: &'a DensityOverSteps, index: usize, operator: &'static str) -> Option<Self> {
+    pub fn new(found: &'a DensityOverSteps, index: usize, operator: &'a str) -> Option<Self> {
         let column = found.columns.get(index)?;
         let reach = (*found.positions.first()?, *found.positions.last()?);
         let x = Scale::new(found.axis, reach, format!("eigenvalue λ of {operator}"));

@@ -1,12 +1,13 @@
 //! The density over steps, as colours.
 
 use super::palette::Paper;
-use super::scale::{Scale, number};
+use super::scale::Scale;
 use super::style::{BAR, CELLS, FLOOR, Format, INK, hex};
 use super::{Area, Chart, Drawn, FONT, Frame, Plot};
+use crate::number::tick;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hessian_probe::spectrum::{Axis, DensityOverSteps, FEWEST};
+use hessian_probe::spectrum::{Axis, DensityColumn, DensityOverSteps, FEWEST};
 use plotters::element::BitMapElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -16,11 +17,11 @@ pub struct HeatMap<'a> {
     top: f64,
     x: Scale,
     y: Scale,
-    operator: &'static str,
+    operator: &'a str,
 }
 
 impl<'a> HeatMap<'a> {
-    pub fn new(found: &'a DensityOverSteps, operator: &'static str) -> Option<Self> {
+    pub fn new(found: &'a DensityOverSteps, operator: &'a str) -> Option<Self> {
         let (first, last) = (found.columns.first()?.step as f64, found.columns.last()?.step as f64);
         let reach = (*found.positions.first()?, *found.positions.last()?);
         let x = Scale::new(Axis::Linear, (first, last), "step");
@@ -30,26 +31,18 @@ impl<'a> HeatMap<'a> {
 
     /// Levels of an image of this size, row by row from the top. A step reaches half-way to its neighbours.
     fn levels(&self, (width, height): (u32, u32)) -> Vec<f64> {
-        let columns = &self.found.columns;
-        let mut column = 0;
-        let mut at = Vec::with_capacity(width as usize);
-        for pixel in 0..width {
-            let share = (f64::from(pixel) + 0.5) / f64::from(width);
-            let step = self.x.low + share * (self.x.high - self.x.low);
-            let distance = |index: usize| (columns[index].step as f64 - step).abs();
-            while column + 1 < columns.len() && distance(column + 1) <= distance(column) {
-                column += 1;
-            }
-            at.push(column);
-        }
-        let places = self.found.positions.len();
+        let found = self.found;
+        let along = |low: f64, high: f64, pixel: u32, of: u32| {
+            low + (f64::from(pixel) + 0.5) / f64::from(of) * (high - low)
+        };
+        let steps = (0..width).map(|pixel| along(self.x.low, self.x.high, pixel, width));
+        let columns: Vec<_> = steps.map(|step| &found.columns[found.column_at(step)]).collect();
         let mut levels = Vec::with_capacity((width * height) as usize);
         for pixel in 0..height {
-            let share = 1.0 - (f64::from(pixel) + 0.5) / f64::from(height);
-            let place = ((share * places as f64) as usize).min(places - 1);
+            let place = found.place_at(along(self.y.high, self.y.low, pixel, height));
             let level =
-                |&column: &usize| DensityOverSteps::level(self.top, columns[column].per_decade[place].mean);
-            levels.extend(at.iter().map(level));
+                |column: &&DensityColumn| DensityOverSteps::level(self.top, column.per_decade[place].mean);
+            levels.extend(columns.iter().map(level));
         }
         levels
     }
@@ -142,7 +135,7 @@ impl Plot for HeatMap<'_> {
         while decade <= self.top + 1e-9 {
             let share = (decade - bottom_level) / (self.top - bottom_level);
             let y = bottom - (share * f64::from(bottom - top)).round() as i32;
-            let label = number(10_f64.powf(decade));
+            let label = tick(10_f64.powf(decade));
             area.draw(&Text::new(label, (right + format.font as i32 / 3, y), text.clone()))?;
             decade += stride;
         }
@@ -187,4 +180,35 @@ fn replace(mut svg: String, color: RGBColor, by: &str) -> Drawn<String> {
     let (start, end) = ends.ok_or("the figure has no room for its image")?;
     svg.replace_range(start..end, by);
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hessian_probe::spectrum::Estimate;
+
+    #[test]
+    fn a_pixel_shows_the_step_and_the_place_that_are_nearest() {
+        let column = |index: usize, step, means: [f64; 5]| DensityColumn {
+            index,
+            step,
+            floor: 0.0,
+            per_decade: means.map(|mean| Estimate { mean, standard_error: None }).to_vec(),
+        };
+        let rising = [1.0, 10.0, 100.0, 1e3, 1e4];
+        let positions = vec![0.0, 1.0, 2.0, 3.0, 4.0];
+        let found = DensityOverSteps {
+            axis: Axis::Linear,
+            values: positions.clone(),
+            positions,
+            columns: vec![column(0, 0, rising), column(1, 10, [0.0; 5])],
+        };
+        let map = HeatMap::new(&found, "H").unwrap();
+        let levels = map.levels((4, 8));
+        let places = [4, 3, 3, 2, 2, 1, 1, 0];
+        for (row, place) in levels.chunks(4).zip(places) {
+            let level = DensityOverSteps::level(found.top(), rising[place]);
+            assert_eq!(row, [level, level, 0.0, 0.0], "place {place}");
+        }
+    }
 }
