@@ -1,15 +1,12 @@
 //! One thing to measure, in a process of its own.
 
-use crate::Result;
+use crate::{Result, support};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Attention, Corpus, CorpusConfig, LlamaConfig, Trainer, TrainerConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
-
-/// What the line of a worker with its result starts with.
-pub const RESULT: &str = "probe_cost result: ";
 
 /// How long ranks wait for each other.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
@@ -77,7 +74,7 @@ pub struct Case {
 impl Case {
     /// The ranks, as the environment describes them.
     pub fn group(&self) -> Result<ProcessGroup> {
-        Ok(if self.world_size == 1 { ProcessGroup::single() } else { ProcessGroup::from_env(TIMEOUT)? })
+        support::group(self.world_size, TIMEOUT)
     }
 
     /// A second group of the same ranks, for a second trainer.

@@ -19,17 +19,19 @@ mod memory;
 mod options;
 mod plan;
 mod report;
+#[path = "../support/mod.rs"]
+mod support;
 mod time;
 mod traffic;
 
 use case::{Case, Task};
 use options::Options;
-
-/// Any error ends the benchmark.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub use support::Result;
 
 fn main() -> Result<()> {
-    let Some(options) = Options::from_arguments() else { return Ok(()) };
+    let Some(options) = support::from_arguments::<Options>("probe_cost", "cargo xtask bench") else {
+        return Ok(());
+    };
     if let Some(case) = &options.worker {
         return work(&serde_json::from_str(case)?);
     }
@@ -50,6 +52,5 @@ fn work(case: &Case) -> Result<()> {
         Task::Memory { probe } => serde_json::to_value(memory::measure(case, probe)?)?,
         Task::Callback => serde_json::to_value(callback::measure(case)?)?,
     };
-    println!("{}{result}", case::RESULT);
-    Ok(())
+    support::tell(&result)
 }

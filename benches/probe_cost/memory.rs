@@ -8,13 +8,10 @@
 
 use crate::Result;
 use crate::case::Case;
+use crate::support::resident;
 use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-
-/// Makes glibc map blocks of more than 64 KiB one by one, and unmap them when they are freed.
-pub const MALLOC: [(&str, &str); 3] =
-    [("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")];
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memory {
@@ -32,14 +29,14 @@ pub struct Memory {
 
 pub fn measure(case: &Case, probe: bool) -> Result<Memory> {
     let mut trainer = case.trainer(case.group()?)?;
-    let before = status("VmRSS:");
+    let before = resident("VmRSS:");
     {
         let (mut first, _directory) = case.probe(|_| {})?;
         // Different values, so that the Hessian has many eigenvalues and no code path is left out.
         let values: Vec<f32> = (1..=64_u8).map(|index| f32::from(index) / 64.0).collect();
         first.probe(0, &mut Few(Tensor::f_from_slice(&values)?))?;
     }
-    let once = status("VmRSS:").zip(before).map(|(after, before)| after.saturating_sub(before));
+    let once = resident("VmRSS:").zip(before).map(|(after, before)| after.saturating_sub(before));
     for _ in 0..2 {
         trainer.step()?;
         trainer.gradient()?;
@@ -51,15 +48,8 @@ pub fn measure(case: &Case, probe: bool) -> Result<Memory> {
         let cost = &probe.probe(0, &mut trainer)?.cost;
         (memory.basis, memory.vectors) = (cost.basis_bytes, cost.vector_bytes);
     }
-    memory.peak = status("VmHWM:");
+    memory.peak = resident("VmHWM:");
     Ok(memory)
-}
-
-/// A line of Linux's account of this process, in bytes; it tells kB.
-fn status(key: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// A host of few parameters with the loss Σ θ⁴/4.

@@ -35,17 +35,3 @@ pub struct Options {
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
-
-impl Options {
-    /// `None` where nothing is to be measured: `cargo test --all-targets` runs this program, too, without
-    /// `--bench` and with arguments that are not ours.
-    pub fn from_arguments() -> Option<Self> {
-        let ours = |argument: String| argument == "--bench" || argument == "--worker";
-        if std::env::args().any(ours) {
-            Some(Self::parse())
-        } else {
-            println!("probe_cost measures under `cargo bench` (or `cargo xtask bench`) only");
-            None
-        }
-    }
-}

@@ -1,17 +1,15 @@
 //! Which cases are measured, and the processes that measure them.
 
-use crate::Result;
 use crate::callback::CallTimes;
-use crate::case::{Case, Model, RESULT, Task};
-use crate::memory::{MALLOC, Memory};
+use crate::case::{Case, Model, Task};
+use crate::memory::Memory;
 use crate::options::Options;
 use crate::report::{Report, Row, median};
 use crate::time::{SCHEMES, Times};
 use crate::traffic::{Step, Traffic};
-use hessian_probe_c10d::{Launcher, Output};
+use crate::{Result, support};
 use serde::de::DeserializeOwned;
 use std::net::TcpListener;
-use std::process::Command;
 
 /// m, the default.
 const STEPS: usize = 20;
@@ -106,8 +104,9 @@ fn traffic(report: &mut Report, case: &Case) -> Result<()> {
 }
 
 fn memory(report: &mut Report, case: &Case) -> Result<()> {
-    let without: Memory = measure(case, &MALLOC)?;
-    let with: Memory = measure(&Case { task: Task::Memory { probe: true }, ..case.clone() }, &MALLOC)?;
+    let without: Memory = measure(case, &support::MALLOC)?;
+    let with: Memory =
+        measure(&Case { task: Task::Memory { probe: true }, ..case.clone() }, &support::MALLOC)?;
     let place = place(case);
     let shards = |bytes: f64| bytes / with.shard as f64;
     if let (Some(without), Some(with_probe)) = (without.peak, with.peak) {
@@ -165,28 +164,6 @@ fn measure<T: DeserializeOwned>(case: &Case, environment: &[(&str, &str)]) -> Re
     eprintln!("measuring {} {:?}", place(case), case.task);
     // Free now, and used by the ranks' second group in a moment.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let case = serde_json::to_string(&Case { port, ..case.clone() })?;
-    let parsed: Case = serde_json::from_str(&case)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["--worker", &case])
-        .env("OMP_NUM_THREADS", parsed.threads.to_string())
-        .env("MKL_NUM_THREADS", parsed.threads.to_string())
-        .envs(environment.iter().copied());
-    let output = if parsed.world_size == 1 {
-        let output = command.output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            return Err(format!("{case}: {}{text}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        text
-    } else {
-        let outcome = Launcher::new(parsed.world_size).command(command).output(Output::Captured).run()?;
-        if let Some((rank, status)) = outcome.first_failure() {
-            return Err(format!("{case}: rank {rank}, {status}: {}", outcome.output(rank)).into());
-        }
-        outcome.output(0)
-    };
-    let line = output.lines().find_map(|line| line.strip_prefix(RESULT));
-    Ok(serde_json::from_str(line.ok_or_else(|| format!("no result in: {output}"))?)?)
+    let case = Case { port, ..case.clone() };
+    support::measure(&case, case.world_size, case.threads, environment)
 }

@@ -1,10 +1,10 @@
 //! The figures, as a table and as JSON.
 
-use crate::Result;
 use crate::case::Case;
+use crate::{Result, support};
 use serde::Serialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One figure.
 #[derive(Debug, Serialize)]
@@ -57,11 +57,7 @@ impl Report {
 
     /// Writes `target/bench/probe_cost.json`.
     pub fn write(&self) -> Result<PathBuf> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-        let directory = target.join("bench");
-        std::fs::create_dir_all(&directory)?;
-        let path = directory.join("probe_cost.json");
+        let path = support::directory()?.join("probe_cost.json");
         std::fs::write(&path, serde_json::to_vec_pretty(self)?)?;
         Ok(path)
     }

@@ -1,16 +1,12 @@
 //! What is measured in one process a rank: a model, and the probes that are taken of it.
 
-use crate::Result;
 use crate::host::Lent;
+use crate::{Result, support};
 use hessian_probe::config::{Difference, Reorthogonalize};
 use hessian_probe::{HessianProbe, ProbeConfig};
-use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Attention, LlamaConfig};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// What the line of a worker with its result starts with.
-pub const RESULT: &str = "scaling result: ";
 
 /// How long ranks wait for each other.
 const TIMEOUT: Duration = Duration::from_secs(1800);
@@ -134,14 +130,8 @@ impl Probe {
     }
 
     pub fn name(&self) -> String {
-        let kept = match self.reorthogonalize {
-            Reorthogonalize::Full => "full".into(),
-            Reorthogonalize::Partial => "partial".into(),
-            Reorthogonalize::Window(window) => format!("window {window}"),
-            Reorthogonalize::None => "none".into(),
-        };
         let formula = format!("{:?}", self.difference).to_lowercase();
-        format!("m={} r={} {kept} {formula}", self.steps, self.vectors)
+        format!("m={} r={} {} {formula}", self.steps, self.vectors, self.reorthogonalize)
     }
 }
 
@@ -157,8 +147,7 @@ pub struct Case {
 impl Case {
     /// The model on this rank, with a probe batch.
     pub fn host(&self) -> Result<Lent> {
-        let group =
-            if self.world_size == 1 { ProcessGroup::single() } else { ProcessGroup::from_env(TIMEOUT)? };
+        let group = support::group(self.world_size, TIMEOUT)?;
         tch::set_num_threads(i32::try_from(self.threads)?);
         Lent::new(&self.size, group)
     }

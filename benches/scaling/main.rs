@@ -24,16 +24,18 @@ mod plan;
 mod plot;
 mod points;
 mod report;
+#[path = "../support/mod.rs"]
+mod support;
 mod time;
 
 use case::{Case, Task};
 use options::Options;
-
-/// Any error ends the benchmark.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub use support::Result;
 
 fn main() -> Result<()> {
-    let Some(options) = Options::from_arguments() else { return Ok(()) };
+    let Some(options) = support::from_arguments::<Options>("scaling", "cargo xtask bench --scaling") else {
+        return Ok(());
+    };
     if let Some(case) = &options.worker {
         return work(&serde_json::from_str(case)?);
     }
@@ -54,6 +56,5 @@ fn work(case: &Case) -> Result<()> {
         Task::Time { rounds } => serde_json::to_value(time::measure(case, rounds)?)?,
         Task::Memory => serde_json::to_value(memory::measure(case)?)?,
     };
-    println!("{}{result}", case::RESULT);
-    Ok(())
+    support::tell(&result)
 }

@@ -6,15 +6,12 @@
 
 use crate::Result;
 use crate::case::{Case, Probe};
+use crate::support::resident;
 use hessian_probe::Host;
 use hessian_probe::cost::{Facts, Memory};
 use hessian_probe::sharded::Layout;
 use serde::{Deserialize, Serialize};
 use std::fs;
-
-/// Makes glibc map blocks of more than 64 KiB one by one, and unmap them when they are freed.
-pub const MALLOC: [(&str, &str); 3] =
-    [("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")];
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memories {
@@ -76,11 +73,5 @@ fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
     // "5" makes the peak what is resident now (proc_pid_clear_refs(5)).
     let forgotten = fs::write("/proc/self/clear_refs", "5").is_ok();
     work()?;
-    Ok(forgotten.then(peak).flatten())
-}
-
-fn peak() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    Ok(forgotten.then(|| resident("VmHWM:")).flatten())
 }

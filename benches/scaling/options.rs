@@ -31,18 +31,6 @@ pub struct Options {
 }
 
 impl Options {
-    /// `None` where nothing is to be measured: `cargo test --all-targets` runs this program, too, without
-    /// `--bench` and with arguments that are not ours.
-    pub fn from_arguments() -> Option<Self> {
-        let ours = |argument: String| argument == "--bench" || argument == "--worker";
-        if std::env::args().any(ours) {
-            Some(Self::parse())
-        } else {
-            println!("scaling measures under `cargo bench` (or `cargo xtask bench --scaling`) only");
-            None
-        }
-    }
-
     /// The sizes, from the smallest on.
     pub fn sizes(&self) -> crate::Result<Vec<Size>> {
         if self.ranks.contains(&0) || self.ranks.is_empty() || self.sizes.is_empty() {

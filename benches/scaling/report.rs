@@ -1,6 +1,5 @@
 //! What was measured, what was foretold, and how far they are apart.
 
-use crate::Result;
 use crate::case::Case;
 use crate::exponents::{PowerLaw, power_laws};
 use crate::fit::Fitted;
@@ -8,10 +7,11 @@ use crate::memory::Memories;
 use crate::plot;
 use crate::points::Point;
 use crate::time::Times;
+use crate::{Result, support};
 use hessian_probe::cost::{Machine, Parts};
 use serde::Serialize;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How far a point that was held out may be off.
 const TIME: f64 = 0.15;
@@ -85,10 +85,7 @@ impl Report {
 
     /// Writes JSON and plots; returns where.
     pub fn write(&self) -> Result<Vec<PathBuf>> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-        let directory = target.join("bench");
-        std::fs::create_dir_all(&directory)?;
+        let directory = support::directory()?;
         let files = [
             ("scaling.json", serde_json::to_string_pretty(self)?),
             ("scaling-foretold.svg", plot::foretold(&self.points)?),
