@@ -50,6 +50,7 @@ enum Study {
 }
 
 #[derive(Args)]
+#[cfg_attr(test, derive(Default))]
 struct Options {
     /// SmolLM2-135M as a GGUF file with its tokenizer, for the studies of it
     #[arg(long)]
@@ -110,11 +111,15 @@ impl Options {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.study {
+    exit_code(match &arguments.study {
         Study::Blocks(options) => study::run::<blocks::Blocks>(options),
         Study::Regimes(options) => study::run::<regimes::Regimes>(options),
         Study::Stability(options) => study::run::<stability::Stability>(options),
-    };
+    })
+}
+
+/// Success only if the study came about, and what it claims holds.
+fn exit_code(outcome: Result<Vec<claim::Claim>>) -> ExitCode {
     match outcome {
         Ok(claims) => output::verdict(&claims),
         Err(error) => {

@@ -93,3 +93,19 @@ pub fn verdict(claims: &[Claim]) -> ExitCode {
     let broken = claims.iter().filter(|claim| !claim.holds).count();
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_claim_that_does_not_hold_fails_the_study() {
+        let code = |holds: &[bool]| {
+            let claims: Vec<Claim> = holds.iter().map(|&holds| Claim::new(holds, "a claim", "it")).collect();
+            format!("{:?}", verdict(&claims))
+        };
+        let [success, failure] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
+        assert_eq!((code(&[]), code(&[true, true])), (success.clone(), success));
+        assert_eq!((code(&[true, false, true]), code(&[false])), (failure.clone(), failure));
+    }
+}

@@ -76,3 +76,47 @@ pub fn the_page_shows_what_the_record_says<S: Study>() {
         assert!(claim.holds, "{claim:?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::process::ExitCode;
+
+    /// Claims that it was measured on one rank.
+    #[derive(Serialize, Deserialize)]
+    struct OnRanks(usize);
+
+    impl Study for OnRanks {
+        const NAME: &'static str = "ranks";
+
+        fn measure(options: &Options, _: &Output, _: Option<Self>) -> Result<Self> {
+            if options.ranks == 0 { Err("no ranks".into()) } else { Ok(Self(options.ranks)) }
+        }
+
+        fn claims(&self) -> Vec<Claim> {
+            vec![Claim::new(self.0 == 1, "it was measured on one rank", self.0.to_string())]
+        }
+
+        fn sections(&self, claims: &[Claim]) -> Vec<Section> {
+            vec![Section { name: "claims", markdown: crate::claim::list(claims) }]
+        }
+
+        fn figures(&self) -> Result<Vec<(&'static str, String)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_claim_that_does_not_hold_is_published_and_fails_the_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let code = |ranks| {
+            let options = Options { out: Some(directory.path().into()), ranks, ..Options::default() };
+            format!("{:?}", crate::exit_code(run::<OnRanks>(&options)))
+        };
+        let [success, failure] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
+        assert_eq!([0, 1, 2].map(code), [failure.clone(), success, failure]);
+        let tables = std::fs::read_to_string(directory.path().join("tables.md")).unwrap();
+        assert!(tables.contains("does not hold"), "{tables}");
+    }
+}

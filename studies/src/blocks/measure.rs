@@ -48,23 +48,48 @@ pub fn parts() -> Vec<&'static str> {
 /// Where a program fails, or a text that is not measured has no record.
 pub fn run(options: &Options, output: &Output, mut recorded: Option<Study>) -> Result<Study> {
     let programs = &Programs::beside_this(options.reuse)?;
-    let gguf = GgufFile::open(options.gguf()?)?;
+    let ranks = ranks(options, recorded.as_ref())?;
+    // The training needs no file of SmolLM2.
+    let measures_text = TEXTS.iter().any(|text| options.measures(text.name));
+    let gguf = if measures_text { Some(GgufFile::open(options.gguf()?)?) } else { None };
     let texts = TEXTS.iter().zip(0..).map(|(text, number)| {
-        if !options.measures(text.name) {
+        let Some(gguf) = gguf.as_ref().filter(|_| options.measures(text.name)) else {
             let found = recorded.as_mut().and_then(|study| {
                 let place = study.texts.iter().position(|found| found.text == text.name)?;
                 Some(study.texts.remove(place))
             });
             return found.ok_or_else(|| format!("there is no record of the text `{}`", text.name).into());
-        }
-        on_text(text, if number == 0 { &CAREFULLY } else { &QUICKLY }, &gguf, options, programs, output)
+        };
+        on_text(text, if number == 0 { &CAREFULLY } else { &QUICKLY }, gguf, options, programs, output)
     });
     let texts = texts.collect::<Result<_>>()?;
     let training = match recorded {
         Some(study) if !options.measures(TRAINING) => study.training,
         _ => training(programs, output)?,
     };
-    Ok(Study { tokens: TOKENS, steps: STEPS, ranks: options.ranks, texts, training })
+    Ok(Study { tokens: TOKENS, steps: STEPS, ranks, texts, training })
+}
+
+/// Of all texts: where some of them are those of the record, so are the ranks.
+///
+/// # Errors
+/// Where the others are to be measured on another number of ranks.
+fn ranks(options: &Options, recorded: Option<&Study>) -> Result<usize> {
+    let measured = TEXTS.iter().filter(|text| options.measures(text.name)).count();
+    match recorded {
+        Some(study) if measured < TEXTS.len() => {
+            if measured > 0 && study.ranks != options.ranks {
+                let of = study.ranks;
+                return Err(format!(
+                    "--ranks {}: the record's other texts were measured on {of}",
+                    options.ranks
+                )
+                .into());
+            }
+            Ok(study.ranks)
+        }
+        _ => Ok(options.ranks),
+    }
 }
 
 fn on_text(
@@ -115,4 +140,42 @@ fn training(programs: &Programs, output: &Output) -> Result<Vec<AtStep>> {
         })
     };
     snapshots.iter().map(at_step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_the_record_keep_its_ranks() {
+        let record =
+            Study { tokens: TOKENS, steps: STEPS, ranks: 2, texts: Vec::new(), training: Vec::new() };
+        let of = |only: &[&str], given| {
+            let only = only.iter().map(|part| (*part).to_owned()).collect();
+            ranks(&Options { only, ranks: given, ..Options::default() }, Some(&record))
+        };
+        let all = TEXTS.each_ref().map(|text| text.name);
+        assert_eq!(of(&[TRAINING], 1).unwrap(), 2);
+        assert_eq!((of(&all[..1], 2).unwrap(), of(&all, 4).unwrap()), (2, 4));
+        assert!(of(&all[..1], 1).unwrap_err().to_string().contains("--ranks 1"));
+        assert_eq!(ranks(&Options { ranks: 3, ..Options::default() }, None).unwrap(), 3);
+    }
+
+    /// It fails where the demo is to be started: tests are in a directory of their own.
+    #[test]
+    fn the_training_alone_asks_for_no_file_of_smollm2() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = |only: &str| Options {
+            only: vec![only.into()],
+            out: Some(directory.path().into()),
+            ranks: 1,
+            ..Options::default()
+        };
+        let of = |only| {
+            let output = Output::new("blocks", &options(only)).unwrap();
+            let record = output.recorded().unwrap();
+            run(&options(only), &output, Some(record)).unwrap_err().to_string()
+        };
+        assert!(!of(TRAINING).contains("--gguf") && of(TEXTS[0].name).contains("--gguf"));
+    }
 }

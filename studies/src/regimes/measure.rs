@@ -51,26 +51,24 @@ const DEFLATION: &str = "smollm2-deflation";
 pub fn run(options: &Options, output: &Output, recorded: Option<Study>) -> Result<Study> {
     let programs = &Programs::beside_this(options.reuse)?;
     let demo = || on_demo(options, programs, output);
-    let smollm2 = Saved {
-        name: SMOLLM2,
-        model: options.gguf()?.to_owned(),
-        data: TEXTS[0].write(&GgufFile::open(options.gguf()?)?, 1, TOKENS, &output.path(""))?,
-    };
-    let deflated = || smollm2.deflate(&SMOLLM2_DEFLATED, options, programs, output);
-    let calibrated = || on_smollm2(&smollm2, programs, output);
+    let deflated = |saved: &Saved| saved.deflate(&SMOLLM2_DEFLATED, options, programs, output);
+    let calibrated = |saved: &Saved| on_smollm2(saved, programs, output);
     let Some(mut study) = recorded else {
+        // First: what is wrong with the file is told before the demo is trained.
+        let saved = smollm2(options, output)?;
         let demo = demo()?;
-        let deflation = Some(deflated()?);
-        return Ok(Study { demo, smollm2: Model { deflation, ..calibrated()? } });
+        let deflation = Some(deflated(&saved)?);
+        return Ok(Study { demo, smollm2: Model { deflation, ..calibrated(&saved)? } });
     };
     if options.measures(DEMO) {
         study.demo = demo()?;
     }
     if options.measures(SMOLLM2) {
-        study.smollm2 = Model { deflation: study.smollm2.deflation.take(), ..calibrated()? };
+        study.smollm2 =
+            Model { deflation: study.smollm2.deflation.take(), ..calibrated(&smollm2(options, output)?)? };
     }
     if options.measures(DEFLATION) {
-        study.smollm2.deflation = Some(deflated()?);
+        study.smollm2.deflation = Some(deflated(&smollm2(options, output)?)?);
     }
     Ok(study)
 }
@@ -97,6 +95,13 @@ struct Saved {
     name: &'static str,
     model: PathBuf,
     data: PathBuf,
+}
+
+/// SmolLM2 as it was published; its file is needed by nothing else.
+fn smollm2(options: &Options, output: &Output) -> Result<Saved> {
+    let model = options.gguf()?;
+    let data = TEXTS[0].write(&GgufFile::open(model)?, 1, TOKENS, &output.path(""))?;
+    Ok(Saved { name: SMOLLM2, model: model.to_owned(), data })
 }
 
 /// The demo's model as it is after its training, and text that it was not trained on.
@@ -153,5 +158,29 @@ impl Saved {
             Ok(Deflated::of(deflate, &programs.spectrum(&out, &arguments)?))
         };
         Ok(Deflation { steps, spectra: outliers.iter().map(spectrum).collect::<Result<_>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It fails where the demo is to be started: tests are in a directory of their own.
+    #[test]
+    fn the_demo_alone_asks_for_no_file_of_smollm2() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = |only: &str| Options {
+            only: vec![only.into()],
+            out: Some(directory.path().into()),
+            ranks: 1,
+            ..Options::default()
+        };
+        let of = |only| {
+            let output = Output::new("regimes", &options(only)).unwrap();
+            let record = output.recorded().unwrap();
+            run(&options(only), &output, Some(record)).unwrap_err().to_string()
+        };
+        assert!(!of(DEMO).contains("--gguf"));
+        assert!(of(SMOLLM2).contains("--gguf") && of(DEFLATION).contains("--gguf"));
     }
 }
