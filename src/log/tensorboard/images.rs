@@ -6,6 +6,7 @@ use super::state::State;
 use crate::config::SpectrumOf;
 
 /// An image that is to be written.
+#[derive(Debug)]
 pub(super) struct Image {
     tag: String,
     meaning: String,

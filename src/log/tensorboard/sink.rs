@@ -12,6 +12,7 @@ use crate::log::record::Record;
 use crate::log::reopen::{self, Reopen};
 use crate::log::sink::Sink;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +26,8 @@ pub struct TensorBoardSink {
     state: State,
     /// Where images are asked for.
     history: Option<History>,
+    /// Those of the record that is being written.
+    images: Vec<Image>,
     /// What the log has of sessions before has been read.
     resumed: bool,
     /// The session that this process opened: it is written again where the file was deleted.
@@ -39,7 +42,8 @@ impl TensorBoardSink {
     /// When the file cannot be made or written to.
     pub fn create(dir: &Path, axis: Option<SymlogAxis>) -> io::Result<Self> {
         let state = State { axis, ..State::default() };
-        Ok(Self { file: begin_file(dir)?, state, history: None, resumed: false, session: None })
+        let file = begin_file(dir)?;
+        Ok(Self { file, state, history: None, images: Vec::new(), resumed: false, session: None })
     }
 
     /// Also draws densities and heat maps.
@@ -68,17 +72,19 @@ impl TensorBoardSink {
         }
     }
 
-    /// The images that a record brings.
+    /// Takes a record into the history, and draws the images that it brings.
     fn draw(&mut self, record: &Record) -> io::Result<()> {
         let Some(history) = &mut self.history else { return Ok(()) };
         history.take(record);
-        let Record::Snapshot(snapshot) = record else { return Ok(()) };
+        if !matches!(record, Record::Snapshot(_)) {
+            return Ok(());
+        }
         let of = history.operator();
-        let images = [
-            history.density().map(|png| png.map(|png| Image::density(of, png))),
-            history.heat_map().map(|png| png.map(|png| Image::heat_map(of, png))),
-        ];
-        self.append_images(snapshot.unix_time, snapshot.step, images)
+        let density = history.density();
+        let density = density.map(|png| self.images.extend(png.map(|png| Image::density(of, png))));
+        let map = history.heat_map();
+        let map = map.map(|png| self.images.extend(png.map(|png| Image::heat_map(of, png))));
+        density.and(map)
     }
 
     /// The heat map up to the last step, where steps after the last one have come.
@@ -86,31 +92,9 @@ impl TensorBoardSink {
         let Some(history) = &mut self.history else { return Ok(()) };
         let of = history.operator();
         let Some((step, unix_time, png)) = history.last_heat_map()? else { return Ok(()) };
-        self.append_images(unix_time, step, [Ok(Some(Image::heat_map(of, png)))])
-    }
-
-    /// Appends those that there are; what became of the others is told afterwards.
-    fn append_images<const N: usize>(
-        &mut self,
-        unix_time: f64,
-        step: u64,
-        images: [io::Result<Option<Image>>; N],
-    ) -> io::Result<()> {
         let mut state = self.state.clone();
-        let (mut values, mut done) = (Vec::new(), Ok(()));
-        for image in images {
-            match image {
-                Ok(image) => values.extend(image.map(|image| image.value(&mut state))),
-                Err(error) => done = done.and(Err(error)),
-            }
-        }
-        if !values.is_empty() {
-            done = done.and(self.append_events(state, unix_time, step, &[Event::Summary(values)]));
-        }
-        if done.is_err() {
-            self.history.iter_mut().for_each(History::redraw);
-        }
-        done
+        let map = Image::heat_map(of, png).value(&mut state);
+        self.append_events(state, unix_time, step, &[Event::Summary(vec![map])])
     }
 
     fn append_events(&mut self, state: State, unix_time: f64, step: u64, events: &[Event]) -> io::Result<()> {
@@ -143,7 +127,10 @@ impl Reopen for TensorBoardSink {
         let mut state = self.state.clone();
         let (unix_time, step, events) = match record {
             Record::Session(session) => (now(), session.start_step, state.session(session)),
-            Record::Snapshot(snapshot) => (snapshot.unix_time, snapshot.step, state.snapshot(snapshot)),
+            Record::Snapshot(snapshot) => {
+                let images = std::mem::take(&mut self.images);
+                (snapshot.unix_time, snapshot.step, state.snapshot(snapshot, images))
+            }
             Record::Tracked(tracked) => (tracked.unix_time, tracked.step, state.tracked(tracked)),
             Record::Sharpness(found) => (found.unix_time, found.step, state.sharpness(found)),
             Record::Triggered(triggered) => (triggered.unix_time, triggered.step, state.triggered(triggered)),
@@ -162,10 +149,14 @@ impl Sink for TensorBoardSink {
         if !std::mem::replace(&mut self.resumed, true) {
             self.resume(record);
         }
+        // Told last, whether it failed or panicked: an image costs the numbers nothing.
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.draw(record)));
         let written = reopen::write(self, record);
-        // Last, and whatever became of the numbers: an image that fails, or panics, costs nothing else.
-        let drawn = self.draw(record);
-        written.and(drawn)
+        if written.is_err() && matches!(record, Record::Snapshot(_)) {
+            self.images.clear();
+            self.history.iter_mut().for_each(History::redraw);
+        }
+        written.and(drawn.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     fn finish(&mut self) -> io::Result<()> {

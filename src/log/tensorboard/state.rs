@@ -3,7 +3,7 @@
 use super::cheap_scalars;
 use super::event::{Data, Event, Value};
 use super::histogram::{Histogram, SymlogAxis};
-use super::images::operator;
+use super::images::{Image, operator};
 use super::layout;
 use super::scalars::{self, Scalar, scalars};
 use crate::config::ProbeConfig;
@@ -38,7 +38,7 @@ impl State {
         vec![Event::SessionStart, Event::Summary(vec![config, layout])]
     }
 
-    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<Event> {
+    pub(super) fn snapshot(&mut self, snapshot: &Snapshot, images: Vec<Image>) -> Vec<Event> {
         let mut values: Vec<Value> = scalars(snapshot)
             .into_iter()
             .map(|scalar| self.value(&scalar.tag, &scalar.description, Data::Scalar(scalar.value as f32)))
@@ -62,6 +62,7 @@ impl State {
                 self.value(&format!("{name}/density"), &describe("The number of"), Data::Histogram(density));
             values.extend([density, tall]);
         }
+        values.extend(images.into_iter().map(|image| image.value(self)));
         vec![Event::Summary(values)]
     }
 

@@ -1,6 +1,5 @@
 use super::*;
 use crate::log::{JsonlSink, fixture};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(dir)
