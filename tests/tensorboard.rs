@@ -2,9 +2,10 @@
 //!
 //! The reader is the real `tensorboard` package, run by `tests/python/read_events.py`.
 
+mod support;
+
 #[path = "tensorboard/sgd.rs"]
 mod sgd;
-mod support;
 
 use hessian_probe::Snapshot;
 use hessian_probe::config::{LogConfig, ProbeConfig};
