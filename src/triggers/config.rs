@@ -10,14 +10,6 @@ const LONGEST: usize = 1 << 16;
 /// What starts a probe besides the schedule; off by default. With any of it on, every step takes one all_reduce of a few
 /// numbers, from which all ranks draw the same conclusion, and keeps as many as `window` and `recent` say.
 /// `checkpoint_margin` and `stop_margin` start none: with these alone, only a step that has measured a margin takes one.
-///
-/// ```
-/// use hessian_probe::ProbeConfig;
-///
-/// let config = ProbeConfig::from_toml_str("[track]\nevery = 5\n[triggers]\nloss_spike = 6.0\nmargin = 1.0\nstop_margin = 2.0")?;
-/// assert!(config.triggers.is_on() && config.triggers.limits_margin());
-/// # Ok::<(), hessian_probe::Error>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TriggersConfig {
@@ -76,6 +68,14 @@ impl TriggersConfig {
     }
 
     /// Whether a margin can ask for something.
+    ///
+    /// ```
+    /// use hessian_probe::ProbeConfig;
+    ///
+    /// let config = ProbeConfig::from_toml_str("[track]\nevery = 5\n[triggers]\nloss_spike = 6.0\nmargin = 1.0\nstop_margin = 2.0")?;
+    /// assert!(config.triggers.is_on() && config.triggers.limits_margin());
+    /// # Ok::<(), hessian_probe::Error>(())
+    /// ```
     #[must_use]
     pub fn limits_margin(&self) -> bool {
         self.checkpoint_margin.is_some() || self.stop_margin.is_some()
