@@ -164,13 +164,8 @@ impl Early {
         let theta = Normal::new(8).tensor(&[N], 1.0);
         let mut host = ClosureHost::new(quadratic(&matrix(), &theta), Kind::Double);
         let (kind, v) = (self.kind, &self.squares * (1.0 - LASTING));
-        host.optimizer = Some(Optimizer {
-            kind,
-            learning_rate,
-            weight_decay: vec![0.0],
-            steps,
-            second_moments: vec![v],
-        });
+        host.optimizer =
+            Some(Optimizer { kind, learning_rate, weight_decay: vec![0.0], steps, second_moments: vec![v] });
         let toml = format!(
             "[slq]\nsteps = {N}\noperator = \"preconditioned\"\n[hvp]\ndifference = \"central\"\n[log]\ntensorboard = false\njsonl = false"
         );

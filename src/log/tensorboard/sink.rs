@@ -6,6 +6,7 @@ use super::images::Image;
 use super::plot::History;
 use super::record::frame;
 use super::state::State;
+use crate::clock::unix_time;
 use crate::log::append_file::AppendFile;
 use crate::log::earlier::spectra;
 use crate::log::record::Record;
@@ -15,7 +16,6 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const PREFIX: &str = "events.out.tfevents.";
 
@@ -126,7 +126,7 @@ impl Reopen for TensorBoardSink {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut state = self.state.clone();
         let (unix_time, step, events) = match record {
-            Record::Session(session) => (now(), session.start_step, state.session(session)),
+            Record::Session(session) => (unix_time(), session.start_step, state.session(session)),
             Record::Snapshot(snapshot) => {
                 let images = std::mem::take(&mut self.images);
                 (snapshot.unix_time, snapshot.step, state.snapshot(snapshot, images))
@@ -134,7 +134,7 @@ impl Reopen for TensorBoardSink {
             Record::Tracked(tracked) => (tracked.unix_time, tracked.step, state.tracked(tracked)),
             Record::Sharpness(found) => (found.unix_time, found.step, state.sharpness(found)),
             Record::Triggered(triggered) => (triggered.unix_time, triggered.step, state.triggered(triggered)),
-            Record::Skipped(skipped) => (now(), skipped.step, state.skipped(skipped)),
+            Record::Skipped(skipped) => (unix_time(), skipped.step, state.skipped(skipped)),
         };
         self.append_events(state, unix_time, step, &events)
     }
@@ -167,15 +167,11 @@ impl Sink for TensorBoardSink {
     }
 }
 
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
-}
-
 /// A new event file, which begins with the version of its format.
 fn begin_file(dir: &Path) -> io::Result<AppendFile> {
     let mut file = create_file(dir)?;
     let mut out = Vec::new();
-    frame(&Event::FileVersion.encode(now(), 0), &mut out);
+    frame(&Event::FileVersion.encode(unix_time(), 0), &mut out);
     file.append(&out)?;
     Ok(file)
 }
@@ -190,7 +186,7 @@ fn create_file(dir: &Path) -> io::Result<AppendFile> {
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok());
         latest = latest.max(seconds.map_or(0, |seconds| seconds.saturating_add(1)));
     }
-    let seconds = latest.max(now() as u64);
+    let seconds = latest.max(unix_time() as u64);
     let process = std::process::id();
     let mut counter = 0;
     loop {

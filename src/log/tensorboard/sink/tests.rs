@@ -13,7 +13,7 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn later_files_sort_after_earlier_ones_whatever_the_clock_says() {
     let dir = tempfile::tempdir().unwrap();
-    let ahead = (now() as u64) + 1_000_000;
+    let ahead = (unix_time() as u64) + 1_000_000;
     std::fs::write(dir.path().join(format!("{PREFIX}{ahead}.host.1.0")), b"").unwrap();
     let mut created = Vec::new();
     for _ in 0..5 {
