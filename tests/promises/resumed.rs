@@ -104,7 +104,7 @@ fn a_probe_of_the_preconditioned_operator_goes_on_on_another_number_of_ranks() {
                 _ => None,
             };
             let steps = cut_off_after(&mut resumed, left.unwrap_or(usize::MAX));
-            let found = resumed.probe(0, &mut trainer).map(Snapshot::clone);
+            let found = resumed.probe(0, &mut trainer).cloned();
             if left.is_some() {
                 assert!(found.unwrap_err().is_interruption());
                 continue;
