@@ -7,6 +7,7 @@ use hessian_probe::{Callback, HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::{Batch, Dtype, ProbeBatch, SequenceSource, StepReport, Trainer};
 use std::collections::BTreeSet;
+use std::os::unix::process::parent_id;
 use std::path::Path;
 use tch::Device;
 
@@ -102,9 +103,11 @@ fn training_with_probes_is_bit_identical_to_training_without() {
         for (number, (slq, dropout, expected)) in cases.into_iter().enumerate() {
             let log = directory.path().join(number.to_string());
             std::fs::create_dir(&log).unwrap();
-            let file = log.join("now");
-            std::fs::write(&file, "").unwrap();
-            // It is the last setting, where it is one.
+            // The same for all ranks, as settings must be. It is the last of them, where it is one.
+            let file = std::env::temp_dir().join(format!("hessian-probe-now-{}-{number}", parent_id()));
+            if rank == 0 && expected.contains(&"file") {
+                std::fs::write(&file, "").unwrap();
+            }
             let toml = if expected.contains(&"file") { format!("{slq}{file:?}") } else { slq.to_owned() };
             let mut probe = probe(&log, &toml);
             let (probed, asked, back) = train(group, &mut [&mut probe], dropout);
