@@ -2,6 +2,9 @@
 #![no_main]
 
 #[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../cli/src/number.rs"]
+mod number;
+#[allow(dead_code, unused_imports, reason = "the program uses all of it")]
 #[path = "../../cli/src/summary/mod.rs"]
 mod summary;
 #[allow(dead_code, reason = "the program uses all of it")]
