@@ -2,23 +2,28 @@
 //!
 //! The reader is the real `tensorboard` package, run by `tests/python/read_events.py`.
 
+#[path = "tensorboard/charts.rs"]
+mod charts;
+#[path = "tensorboard/expected.rs"]
+mod expected;
 #[path = "support/python.rs"]
 mod python;
+#[path = "tensorboard/resumed.rs"]
+mod resumed;
 #[path = "tensorboard/sgd.rs"]
 mod sgd;
 mod support;
 
+use expected::{assert_scalars, bits, expected_scalars};
 use hessian_probe::Snapshot;
 use hessian_probe::config::{LogConfig, ProbeConfig};
 use hessian_probe::log::tensorboard::SymlogAxis;
-use hessian_probe::log::{JSONL_FILE, LogWriter, Record, Session, Skipped, drop_orphans, read_jsonl};
+use hessian_probe::log::{LogWriter, Record, Session, Skipped};
 use hessian_probe::sharpness::CriticalSharpness;
 use hessian_probe::tracking::Tracked;
 use hessian_probe::triggers::{Cause, Recent, Triggered};
 use python::python;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -66,165 +71,6 @@ fn snapshots(records: &[Record]) -> impl Iterator<Item = &Snapshot> {
         Record::Snapshot(snapshot) => Some(&**snapshot),
         _ => None,
     })
-}
-
-/// Every scalar that a snapshot should give, spelled out once more.
-fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
-    let mut all = BTreeMap::new();
-    let mut put = |tag: &str, value: f64| assert!(all.insert(tag.to_owned(), value).is_none(), "{tag}");
-    for (name, e) in [("lambda_max", s.lambda_max), ("lambda_min", s.lambda_min)] {
-        put(&format!("curvature/{name}"), e.value);
-        put(&format!("curvature_error/{name}"), e.residual);
-        put(&format!("curvature_error/{name}/lanczos"), e.lanczos_residual);
-        put(&format!("curvature_error/{name}/hvp"), e.hvp_error);
-        put(&format!("curvature_band/{name}/lower"), e.value - e.residual);
-        put(&format!("curvature_band/{name}/upper"), e.value + e.residual);
-    }
-    for (name, e) in [
-        ("trace", Some(s.trace)),
-        ("mean_eigenvalue", Some(s.mean_eigenvalue)),
-        ("frobenius_norm", Some(s.frobenius_norm)),
-        ("negative_share", Some(s.negative_share)),
-        ("negative_share_resolved", Some(s.negative_share_resolved)),
-        ("effective_rank", s.effective_rank),
-        ("stable_rank", s.stable_rank),
-        ("spectral_entropy", s.spectral_entropy),
-        ("unresolved_mass", Some(s.unresolved.mass)),
-    ] {
-        let Some(e) = e else { continue };
-        put(&format!("curvature/{name}"), e.mean);
-        if let Some(error) = e.standard_error {
-            put(&format!("curvature_error/{name}"), error);
-        }
-        put(&format!("curvature_band/{name}/lower"), e.mean - e.standard_error.unwrap_or(0.0));
-        put(&format!("curvature_band/{name}/upper"), e.mean + e.standard_error.unwrap_or(0.0));
-    }
-    put("curvature/loss", s.loss);
-    put("curvature/gradient_norm", s.gradient_norm);
-    put("curvature/parameter_norm", s.parameter_norm);
-    put("curvature/unresolved_floor", s.unresolved.floor);
-    put("probe/hvp_relative_error_worst", s.hvp.predicted_error_worst);
-    put("probe/hvp_relative_error_median", s.hvp.predicted_error_median);
-    put("probe/parity_ratio_worst", s.hvp.parity_worst);
-    put("probe/parity_ratio_median", s.hvp.parity_median);
-    put("probe/rounding_worst", s.hvp.rounding_worst);
-    put("probe/step_min", s.hvp.step_min);
-    put("probe/step_max", s.hvp.step_max);
-    put("probe/forward_products", s.hvp.forward as f64);
-    put("probe/central_products", s.hvp.central as f64);
-    put("probe/fourth_order_products", s.hvp.central4 as f64);
-    put("probe/exact_products", s.hvp.exact as f64);
-    if let Some(asymmetry) = s.hvp.asymmetry {
-        put("probe/asymmetry", asymmetry);
-    }
-    if let Some(defect) = s.probes.iter().filter_map(|p| p.orthogonality_defect).reduce(f64::max) {
-        put("probe/orthogonality_defect", defect);
-    }
-    put("probe/warnings", s.warnings.len() as f64);
-    put("probe/redone", s.hvp.redone as f64);
-    put("probe/gradient_noise", s.hvp.gradient_noise);
-    if let Some(repeats) = s.hvp.gradient_repeats {
-        put("probe/gradient_repeats", f64::from(u8::from(repeats)));
-    }
-    put("probe/exhausted", s.probes.iter().filter(|p| p.breakdown.is_some()).count() as f64);
-    if let Some(tokens) = s.tokens {
-        put("probe/tokens", tokens as f64);
-    }
-    put("probe/seconds", s.cost.seconds);
-    put("probe/gradient_seconds", s.cost.gradient_seconds);
-    put("probe/communication_seconds", s.cost.communication_seconds);
-    for (name, seconds) in s.cost.parts.named() {
-        put(&format!("probe_seconds/{name}"), seconds);
-    }
-    put("probe/gradients", s.cost.gradients as f64);
-    put("probe/calibration_gradients", s.cost.calibration_gradients as f64);
-    put("probe/all_reduces", s.cost.all_reduces as f64);
-    put("probe/reduced_values", s.cost.reduced_values as f64);
-    put("probe/basis_bytes", s.cost.basis_bytes as f64);
-    put("probe/vector_bytes", s.cost.vector_bytes as f64);
-    put("probe/peak_memory_bytes", s.cost.peak_memory_bytes.unwrap() as f64);
-    if let Some(seen) = &s.preconditioned {
-        for (name, e) in [("lambda_max", seen.lambda_max), ("lambda_min", seen.lambda_min)] {
-            put(&format!("preconditioned/{name}"), e.value);
-            put(&format!("preconditioned_error/{name}"), e.residual);
-            put(&format!("preconditioned_band/{name}/lower"), e.value - e.residual);
-            put(&format!("preconditioned_band/{name}/upper"), e.value + e.residual);
-        }
-        put("preconditioned/moved", seen.moved as f64);
-        put("stability/margin", seen.stability.margin.unwrap());
-        put("stability/threshold", seen.stability.threshold.unwrap());
-        put("stability/learning_rate", seen.stability.learning_rate);
-    }
-    if let Some(directions) = &s.directions {
-        let (gradient, update) = (directions.gradient.unwrap(), directions.update.unwrap());
-        put("directions/gradient/curvature", gradient.curvature);
-        put("directions/gradient/error", gradient.error);
-        put("directions/update/curvature", update.along.curvature);
-        put("directions/update/error", update.along.error);
-        put("directions/update/norm", update.along.norm);
-        put("directions/update/predicted_change", update.predicted_change);
-        put("directions/update/measured_change", update.measured_change);
-    }
-    if let Some(blocks) = &s.block_diagonal {
-        let gradient = blocks.gradient.unwrap();
-        for (name, e) in [
-            ("relative_error", blocks.relative_error),
-            ("cosine", blocks.cosine),
-            ("off_diagonal_share", blocks.off_diagonal_share),
-            ("gradient/relative_error", gradient.relative_error),
-            ("gradient/cosine", gradient.cosine),
-        ] {
-            let Some(e) = e else { continue };
-            put(&format!("blocks/{name}"), e.mean);
-            if let Some(error) = e.standard_error {
-                put(&format!("blocks_error/{name}"), error);
-            }
-            put(&format!("blocks_band/{name}/lower"), e.mean - e.standard_error.unwrap_or(0.0));
-            put(&format!("blocks_band/{name}/upper"), e.mean + e.standard_error.unwrap_or(0.0));
-        }
-        put("blocks/predicted_error", blocks.predicted_error);
-        put("blocks/hvps", blocks.hvps as f64);
-        if let Some(spread) = blocks.draw_spread {
-            put("blocks/draw_spread", spread);
-        }
-        for block in &blocks.blocks {
-            for (what, e) in [
-                ("trace", Some(block.trace)),
-                ("frobenius_norm", block.frobenius_norm),
-                ("share", block.share),
-                ("trace_share", block.trace_share),
-            ] {
-                let Some(e) = e else { continue };
-                put(&format!("blocks/{}/{what}", block.name), e.mean);
-                if let Some(error) = e.standard_error {
-                    put(&format!("blocks_error/{}/{what}", block.name), error);
-                }
-            }
-            for (what, e) in [("lambda_max", block.lambda_max), ("lambda_min", block.lambda_min)] {
-                let Some(e) = e else { continue };
-                put(&format!("blocks/{}/{what}", block.name), e.value);
-                put(&format!("blocks_error/{}/{what}", block.name), e.residual);
-            }
-        }
-    }
-    all.retain(|_, value| (*value as f32).is_finite());
-    all
-}
-
-/// The bits of a scalar as TensorBoard shows it: 32 bits.
-fn bits(value: f64) -> u64 {
-    f64::from(value as f32).to_bits()
-}
-
-fn assert_scalars(values: &[Value], snapshot: &Snapshot) {
-    let read: BTreeMap<String, u64> = values
-        .iter()
-        .filter(|value| value["plugin"] == "scalars")
-        .map(|value| (value["tag"].as_str().unwrap().to_owned(), bits(value["value"].as_f64().unwrap())))
-        .collect();
-    let expected: BTreeMap<String, u64> =
-        expected_scalars(snapshot).into_iter().map(|(tag, value)| (tag, bits(value))).collect();
-    assert_eq!(read, expected, "step {}", snapshot.step);
 }
 
 fn floats(value: &Value) -> Vec<f64> {
@@ -467,146 +313,4 @@ fn tensorboard_reads_every_bucket() {
     let description =
         value(events[3]["values"].as_array().unwrap(), "spectrum/density")["description"].as_str().unwrap();
     assert!(description.contains(&format!("{:e}", axis.threshold())), "{description}");
-}
-
-#[test]
-fn tensorboard_draws_the_layout_and_shows_the_configuration() {
-    let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), &[session(0), snapshot(0)]);
-    let read = read_events(dir.path());
-    let values = read["files"][0]["events"][2]["values"].as_array().unwrap();
-    assert_eq!(value(values, "custom_scalars__config__")["plugin"], "custom_scalars");
-    let config = value(values, "probe/config");
-    assert_eq!(config["plugin"], "text");
-    let text = config["value"].as_str().unwrap();
-    let toml = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(ProbeConfig::from_toml_str(toml).unwrap(), ProbeConfig::default());
-    assert!(text.contains("124000000 parameters on 2 ranks"), "{text}");
-
-    let layout = value(values, "custom_scalars__config__")["value"].as_array().unwrap();
-    let titles: Vec<&str> = layout.iter().map(|category| category["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["Curvature", "Trust", "Cost"]);
-    // The one that TensorBoard draws first: it goes through a category from the end.
-    let first = layout[0]["charts"].as_array().unwrap().last().unwrap();
-    assert_eq!(first["title"], "largest eigenvalue ± residual");
-    assert_eq!(
-        first["margin"][0],
-        serde_json::json!([
-            "curvature/lambda_max",
-            "curvature_band/lambda_max/lower",
-            "curvature_band/lambda_max/upper"
-        ])
-    );
-    let charts: usize = layout.iter().map(|category| category["charts"].as_array().unwrap().len()).sum();
-    assert_eq!(charts, 18);
-    // Asked for each tag of the layout, the plugin finds it and, where a chart draws what matches, no other.
-    let drawn = read["run"]["drawn"].as_object().unwrap();
-    assert!(drawn.len() > 40, "{}", drawn.len());
-    for (tag, found) in drawn {
-        match tag.strip_prefix('^').and_then(|tag| tag.strip_suffix('$')) {
-            Some(tag) => assert_eq!(*found, serde_json::json!([tag])),
-            None => assert!(found.as_array().unwrap().contains(&tag.as_str().into()), "{tag}: {found}"),
-        }
-    }
-}
-
-#[test]
-fn tensorboard_draws_the_charts_of_blocks_and_of_the_optimizer_where_they_are_measured() {
-    let dir = tempfile::tempdir().unwrap();
-    let config =
-        ProbeConfig::from_toml_str("[blocks]\nby = \"layer\"\n[slq]\noperator = \"both\"").unwrap().to_toml();
-    let session = Record::Session(Session { start_step: 0, world_size: 2, parameters: PARAMETERS, config });
-    write(dir.path(), &[session, with_blocks(0)]);
-    let read = read_events(dir.path());
-    let values = read["files"][0]["events"][2]["values"].as_array().unwrap();
-    let layout = value(values, "custom_scalars__config__")["value"].as_array().unwrap();
-    let titles: Vec<&str> = layout.iter().map(|category| category["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["Curvature", "Trust", "Cost", "Stability", "Blocks"]);
-    assert_eq!(layout[3]["charts"].as_array().unwrap().len(), 5);
-    assert_eq!(layout[4]["charts"].as_array().unwrap().len(), 9);
-    // Of a quantity of all blocks a chart draws those of each, and nothing else.
-    let drawn = read["run"]["drawn"].as_object().unwrap();
-    for what in ["share", "trace", "lambda_max", "lambda_min"] {
-        let mut found: Vec<&str> = drawn[&format!("^blocks/.+/{what}$")]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|tag| tag.as_str().unwrap())
-            .collect();
-        found.sort_unstable();
-        assert_eq!(found, [format!("blocks/layers.0/{what}"), format!("blocks/other things/{what}")]);
-    }
-    for name in ["relative_error", "cosine", "off_diagonal_share", "gradient/relative_error"] {
-        for tag in [format!("blocks/{name}"), format!("blocks_band/{name}/upper")] {
-            assert!(drawn[&tag].as_array().unwrap().contains(&tag.as_str().into()), "{tag}");
-        }
-    }
-}
-
-#[test]
-fn a_resumed_run_shows_each_step_once_even_after_a_crash_amid_a_record() {
-    let dir = tempfile::tempdir().unwrap();
-    let interrupted = [session(0), snapshot(0), snapshot(10), skipped(20), snapshot(30), snapshot(40)];
-    write(dir.path(), &interrupted);
-    // The process died while it wrote the next record to either file.
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
-        let mut file = std::fs::OpenOptions::new().append(true).open(entry.unwrap().path()).unwrap();
-        file.write_all(b"{\"record\":\"snap").unwrap();
-    }
-    let mut wider = support::snapshot(20, PARAMETERS, 3);
-    wider.lambda_max.value *= 1000.0;
-    wider.loss = 123.0;
-    let resumed = [session(20), Record::Snapshot(Box::new(wider)), snapshot(30)];
-    write(dir.path(), &resumed);
-
-    let read = read_events(dir.path());
-    let files = read["files"].as_array().unwrap();
-    assert_eq!(files.len(), 2);
-    assert_eq!(files.iter().map(|file| &file["torn"]).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(files[0]["records"].as_u64(), Some(8));
-    assert_eq!(files[1]["records"].as_u64(), Some(5));
-
-    let tensors = &read["run"]["tensors"];
-    let series = |tag: &str| -> Vec<(u64, Value)> {
-        tensors[tag]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|point| (point[0].as_u64().unwrap(), point[1].clone()))
-            .collect()
-    };
-    let losses: Vec<(u64, u64)> =
-        series("curvature/loss").iter().map(|(step, loss)| (*step, bits(loss.as_f64().unwrap()))).collect();
-    let expected: Vec<(u64, u64)> = [&interrupted[1..3], &resumed[1..]]
-        .concat()
-        .iter()
-        .flat_map(|record| {
-            snapshots(std::slice::from_ref(record)).map(|s| (s.step, bits(s.loss))).collect::<Vec<_>>()
-        })
-        .collect();
-    assert_eq!(losses, expected, "steps from 20 on are the resumed run's");
-    let steps = |tag| series(tag).iter().map(|point| point.0).collect::<Vec<_>>();
-    assert_eq!(steps("spectrum/density"), [0, 10, 20, 30]);
-    assert_eq!(steps("spectrum/density_plot"), [0, 10, 20, 30]);
-    assert_eq!(
-        steps("spectrum/heat_map"),
-        [10, 20, 30],
-        "two steps make a map, those of sessions before included"
-    );
-    assert_eq!(steps("probe/config"), [0, 20]);
-    assert_eq!(steps("probe/skipped"), [0; 0], "the probe that failed at step 20 was done again");
-
-    // JSON lines tell the same story.
-    let records: Vec<Record> = read_jsonl(dir.path().join(JSONL_FILE)).unwrap().map(Result::unwrap).collect();
-    assert_eq!(records, [&interrupted[..], &resumed[..]].concat());
-    let kept: Vec<u64> = snapshots(&drop_orphans(records)).map(|snapshot| snapshot.step).collect();
-    assert_eq!(kept, [0, 10, 20, 30]);
-
-    // Both sessions drew their histograms on the axis of the first snapshot.
-    let axis = SymlogAxis::of_snapshot(snapshots(&interrupted).next().unwrap()).unwrap();
-    let description =
-        |event: &Value| value(event["values"].as_array().unwrap(), "spectrum/density")["description"].clone();
-    let (first, second) = (description(&files[0]["events"][3]), description(&files[1]["events"][3]));
-    assert_eq!(first, second);
-    assert!(first.as_str().unwrap().contains(&format!("{:e}", axis.threshold())));
 }

@@ -113,6 +113,12 @@ pub enum Reorthogonalize {
 }
 
 impl Reorthogonalize {
+    /// Whether all vectors of a run are kept, and so orthogonal to each other.
+    #[must_use]
+    pub fn keeps_all(self) -> bool {
+        matches!(self, Self::Full | Self::Partial)
+    }
+
     /// How many basis vectors are kept in a run of `steps` steps.
     #[must_use]
     pub fn basis_vectors(self, steps: usize) -> usize {
@@ -207,8 +213,7 @@ impl SlqConfig {
         if self.probes == 0 {
             return Err(Error::config("slq.probes", "must be at least 1"));
         }
-        let stores_all = matches!(self.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
-        if self.deflate > 0 && !stores_all {
+        if self.deflate > 0 && !self.reorthogonalize.keeps_all() {
             let reason = "needs all Lanczos vectors to make Ritz vectors of; with slq.reorthogonalize = \"full\" or \"partial\"";
             return Err(Error::config("slq.deflate", reason));
         }

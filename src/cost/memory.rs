@@ -5,6 +5,7 @@
 //! | θ₀, live gradients | as the host holds them; in f32 under `hvp.precision = "full"`, with the host's own copies |
 //! | g(θ₀), one vector of work | a vector each: 4 bytes an entry, 8 for f64 |
 //! | the preconditioned operator; an update that is lent | a vector each, where asked for |
+//! | tracking | the vector that it starts from, and the one that takes its place, where the basis has all that it is made of |
 //! | basis | m vectors, r with a window of r, 2 without reorthogonalisation; in `slq.basis.dtype` |
 //! | recent | the last two vectors as they are, where the basis is of another type or elsewhere |
 //! | outliers | `slq.deflate` vectors, at most m − 1 |
@@ -37,6 +38,8 @@ pub struct Memory {
     pub work: u64,
     /// The vector of the preconditioned operator, and an update that is lent.
     pub optional: u64,
+    /// The vector that tracking starts from, and the one that is to take its place.
+    pub tracking: u64,
     /// The stored Lanczos vectors.
     pub basis: u64,
     /// The last two of them beside it.
@@ -69,6 +72,9 @@ impl Memory {
             count => count.max(2) as u128,
         };
         let optional = u128::from(!slq.operator.is_hessian()) + u128::from(config.directions.update);
+        // A Ritz vector is made of all vectors of a run, and one of the whole Hessian.
+        let next = room.capacity >= slq.steps && (slq.deflate == 0 || !slq.operator.is_hessian());
+        let tracking = config.track.every.map_or(0, |_| 1 + u128::from(next));
         // Rows of another type are converted piece by piece, all of them at a time.
         let converted = if room.apart { room.capacity as u128 * u128::from(facts.vector_width) } else { 0 };
         let piece = u128::from(PIECE_FIXED + PIECE_VECTORS * facts.vector_width) + converted;
@@ -79,6 +85,7 @@ impl Memory {
             gradient: bytes(vector, "a vector")?,
             work: bytes(vector, "a vector")?,
             optional: bytes(optional * vector, "a vector")?,
+            tracking: bytes(tracking * vector, "what is tracked")?,
             basis,
             recent: if room.apart { bytes(2 * vector, "two vectors")? } else { 0 },
             outliers: bytes(outliers * vector, "the outliers")?,
@@ -102,6 +109,7 @@ impl Memory {
             self.gradient,
             self.work,
             self.optional,
+            self.tracking,
         ];
         let krylov = [self.basis, self.recent, self.outliers].map(u128::from).iter().sum::<u128>();
         let sum = parts.map(u128::from).iter().sum::<u128>() + krylov.max(u128::from(self.blocks));
@@ -130,7 +138,12 @@ impl Memory {
     /// What it tells as [`vector_bytes`](crate::spectrum::Cost::vector_bytes): all other vectors of the probe's own.
     #[must_use]
     pub fn vector_bytes(&self) -> u64 {
-        self.saved_parameters + self.live_gradients + self.gradient + self.work + self.optional
+        self.saved_parameters
+            + self.live_gradients
+            + self.gradient
+            + self.work
+            + self.optional
+            + self.tracking
     }
 
     /// Each part with its name; what is 0 is left out.
@@ -143,6 +156,7 @@ impl Memory {
             ("g(θ₀)", self.gradient),
             ("one vector of work", self.work),
             ("preconditioner, update", self.optional),
+            ("tracking's vectors", self.tracking),
             ("Lanczos basis", self.basis),
             ("its last two vectors", self.recent),
             ("deflated outliers", self.outliers),

@@ -123,7 +123,7 @@ impl Work {
         let calibration = counting.calibration(course)?;
         let (own_reductions, own_values) = counting.reductions(course)?;
         let (noise_reductions, noise_values) = calibration_reductions(course);
-        let keeps_all = matches!(slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+        let keeps_all = slq.reorthogonalize.keeps_all();
         let checked = if keeps_all { runs * steps * steps * u128::from(facts.counted) } else { 0 };
         let (lanczos, moved) = counting.lanczos(course)?;
         Ok(Self {
@@ -286,7 +286,7 @@ impl<'a> Counting<'a> {
             number += runs;
             values += 2 * runs;
         }
-        if matches!(self.slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial) {
+        if self.slq.reorthogonalize.keeps_all() {
             number += runs;
             values += runs * (steps * steps + 1);
         }

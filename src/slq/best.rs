@@ -51,6 +51,11 @@ impl Best {
         }
     }
 
+    /// How many vectors there are, `top` and its successor.
+    pub(super) fn vectors(&self, top: &Option<Tensor>) -> u64 {
+        u64::from(top.is_some()) + u64::from(self.vector.is_some())
+    }
+
     /// The probe is complete.
     pub(super) fn hand_on(self, top: &mut Option<Tensor>) {
         if self.vector.is_some() {

@@ -141,9 +141,10 @@ pub(crate) fn snapshot(
     let peak = memory::peak();
     let peaks = vec![peak.unwrap_or(0) as f64, f64::from(u8::from(peak.is_none()))];
     let (mut spent, peaks) = operator.finish_with(COUNTING, peaks)?;
+    let tracked = best.vectors(top);
     best.hand_on(top);
     spent.gradients += resume.map_or(0, Resume::finish);
-    let more = u64::from(preconditioned.is_some()) + u64::from(config.directions.update);
+    let more = u64::from(preconditioned.is_some()) + u64::from(config.directions.update) + tracked;
     spent.vector_bytes += more * layout.vector_bytes();
     // Where one rank does not know its own, the sum is not known.
     let peak_memory_bytes = (peaks[1] == 0.0).then_some(peaks[0] as u64);

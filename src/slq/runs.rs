@@ -3,7 +3,7 @@
 use super::best::Best;
 use super::report::SpentOn;
 use super::resume::Resume;
-use crate::config::{Reorthogonalize, SlqConfig};
+use crate::config::SlqConfig;
 use crate::error::{Error, Result};
 use crate::krylov::lanczos::orthogonality_defect;
 use crate::krylov::{Basis, Lanczos, LanczosRun, Operator};
@@ -43,7 +43,7 @@ pub(crate) fn spectrum(
     slq: &SlqConfig,
 ) -> Result<ProbeRecord> {
     let roundoff = operator.layout().vector_roundoff();
-    let keeps_orthogonal = matches!(slq.reorthogonalize, Reorthogonalize::Full | Reorthogonalize::Partial);
+    let keeps_orthogonal = slq.reorthogonalize.keeps_all();
     let found = quadrature(index, run)
         .and_then(|record| if keeps_orthogonal { Ok(record) } else { ghosts::merge(record, run, roundoff) });
     let record = found.map_err(|_| Error::NonFinite {

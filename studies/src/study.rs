@@ -77,6 +77,22 @@ pub fn the_page_shows_what_the_record_says<S: Study>() {
     }
 }
 
+/// Why a study that measures this part alone gets no further, where no program is to be found: tests are in a directory
+/// of their own.
+#[cfg(test)]
+pub fn refusal_of<S: Study>(part: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        only: vec![part.into()],
+        out: Some(directory.path().into()),
+        ranks: 1,
+        ..Options::default()
+    };
+    let output = Output::new(S::NAME, &options).unwrap();
+    let recorded = output.recorded().unwrap();
+    S::measure(&options, &output, Some(recorded)).err().unwrap().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

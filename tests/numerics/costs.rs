@@ -133,6 +133,21 @@ fn memory_is_what_a_probe_allocates() {
     }
 }
 
+/// The first probe has no vector of an earlier one beside its own.
+#[test]
+fn tracking_keeps_the_vectors_that_the_law_says() {
+    for (slq, kept) in [("", 2), ("reorthogonalize = \"none\"", 1), ("reorthogonalize = { window = 3 }", 1)] {
+        let config = config(&format!("[slq]\nsteps = 5\n{slq}\n[track]\nevery = 1"));
+        let mut host = ClosureHost::new(mlp(1), Kind::Double);
+        let memory = Memory::new(&facts(&host, &config), &config, 0).unwrap();
+        assert_eq!(memory.tracking, kept * 149 * 8, "{slq}");
+        let found: Vec<u64> =
+            probes(&mut host, &config, 2).iter().map(|(snapshot, _)| snapshot.cost.vector_bytes).collect();
+        let rest = memory.vector_bytes() - memory.tracking;
+        assert_eq!(found, [rest + (kept - 1) * 149 * 8, rest + 2 * (kept - 1) * 149 * 8], "{slq}");
+    }
+}
+
 #[test]
 fn deflated_outliers_take_no_more_than_the_law_says() {
     let config = config("[slq]\nsteps = 8\ndeflate = 3");

@@ -1,6 +1,7 @@
 //! A training by SGD with momentum, as TensorBoard shows it: margins against 2(1+μ)/η, which is known, and images of a real run.
 
-use crate::{assert_image, bits, read_events, value};
+use crate::expected::bits;
+use crate::{assert_image, read_events, value};
 use hessian_probe::{
     Callback, Gradient, HessianProbe, Host, HostError, Optimizer, OptimizerKind, ProbeConfig, ProcessGroup,
     Shard, SingleProcess,

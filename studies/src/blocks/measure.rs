@@ -145,6 +145,7 @@ fn training(programs: &Programs, output: &Output) -> Result<Vec<AtStep>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::refusal_of;
 
     #[test]
     fn texts_of_the_record_keep_its_ranks() {
@@ -161,21 +162,9 @@ mod tests {
         assert_eq!(ranks(&Options { ranks: 3, ..Options::default() }, None).unwrap(), 3);
     }
 
-    /// It fails where the demo is to be started: tests are in a directory of their own.
     #[test]
     fn the_training_alone_asks_for_no_file_of_smollm2() {
-        let directory = tempfile::tempdir().unwrap();
-        let options = |only: &str| Options {
-            only: vec![only.into()],
-            out: Some(directory.path().into()),
-            ranks: 1,
-            ..Options::default()
-        };
-        let of = |only| {
-            let output = Output::new("blocks", &options(only)).unwrap();
-            let record = output.recorded().unwrap();
-            run(&options(only), &output, Some(record)).unwrap_err().to_string()
-        };
-        assert!(!of(TRAINING).contains("--gguf") && of(TEXTS[0].name).contains("--gguf"));
+        let [training, text] = [TRAINING, TEXTS[0].name].map(refusal_of::<Study>);
+        assert!(!training.contains("--gguf") && text.contains("--gguf"), "{training}, {text}");
     }
 }

@@ -164,23 +164,11 @@ impl Saved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::refusal_of;
 
-    /// It fails where the demo is to be started: tests are in a directory of their own.
     #[test]
     fn the_demo_alone_asks_for_no_file_of_smollm2() {
-        let directory = tempfile::tempdir().unwrap();
-        let options = |only: &str| Options {
-            only: vec![only.into()],
-            out: Some(directory.path().into()),
-            ranks: 1,
-            ..Options::default()
-        };
-        let of = |only| {
-            let output = Output::new("regimes", &options(only)).unwrap();
-            let record = output.recorded().unwrap();
-            run(&options(only), &output, Some(record)).unwrap_err().to_string()
-        };
-        assert!(!of(DEMO).contains("--gguf"));
-        assert!(of(SMOLLM2).contains("--gguf") && of(DEFLATION).contains("--gguf"));
+        assert!(!refusal_of::<Study>(DEMO).contains("--gguf"));
+        assert!([SMOLLM2, DEFLATION].into_iter().all(|part| refusal_of::<Study>(part).contains("--gguf")));
     }
 }
