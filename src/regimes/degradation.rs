@@ -102,6 +102,8 @@ pub(super) fn lanczos_run(
         during: RUNNING,
     })?;
     let moment = |power| spectrum.nodes.iter().zip(&spectrum.weights).map(|(x, t)| t * x.powi(power)).sum();
+    let mut errors: Vec<f64> = operator.products[products..].iter().map(|product| product.error).collect();
+    errors.sort_by(f64::total_cmp);
     let summary = RunSummary {
         alpha: run.alpha.clone(),
         beta: run.beta.clone(),
@@ -111,9 +113,8 @@ pub(super) fn lanczos_run(
         second_moment: moment(2),
         orthogonality_defect,
         breakdown: run.breakdown,
-        predicted_error: operator.products[products..]
-            .iter()
-            .fold(0.0, |worst, product| product.error.max(worst)),
+        predicted_error: errors.last().copied().unwrap_or(0.0),
+        predicted_error_median: errors.get(errors.len() / 2).copied().unwrap_or(0.0),
         gradients,
     };
     Ok((run, summary))

@@ -155,6 +155,9 @@ pub struct RunSummary {
     pub breakdown: Option<usize>,
     /// The largest predicted relative error of its products.
     pub predicted_error: f64,
+    /// Their median one: by it a probe judges whether its spectrum is to be trusted.
+    #[serde(default)]
+    pub predicted_error_median: f64,
     /// Gradients spent on its products.
     pub gradients: u64,
 }

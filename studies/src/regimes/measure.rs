@@ -39,10 +39,11 @@ struct Calibration {
 }
 
 /// What can be measured alone.
-pub const PARTS: [&str; 3] = [DEMO, SMOLLM2, DEFLATION];
+pub const PARTS: [&str; 4] = [DEMO, DEMO_DEFLATION, SMOLLM2, SMOLLM2_DEFLATION];
 const DEMO: &str = "demo";
+const DEMO_DEFLATION: &str = "demo-deflation";
 const SMOLLM2: &str = "smollm2";
-const DEFLATION: &str = "smollm2-deflation";
+const SMOLLM2_DEFLATION: &str = "smollm2-deflation";
 
 /// Both models; what is not measured is as `recorded`.
 ///
@@ -50,36 +51,43 @@ const DEFLATION: &str = "smollm2-deflation";
 /// Where a program fails.
 pub fn run(options: &Options, output: &Output, recorded: Option<Study>) -> Result<Study> {
     let programs = &Programs::beside_this(options.reuse)?;
-    let demo = || on_demo(options, programs, output);
-    let deflated = |saved: &Saved| saved.deflate(&SMOLLM2_DEFLATED, options, programs, output);
+    let demo_calibrated = |saved: &Saved| on_demo(saved, programs, output);
+    let demo_deflated = |saved: &Saved| saved.deflate(&DEMO_DEFLATED, options, programs, output);
     let calibrated = |saved: &Saved| on_smollm2(saved, programs, output);
+    let deflated = |saved: &Saved| saved.deflate(&SMOLLM2_DEFLATED, options, programs, output);
     let Some(mut study) = recorded else {
         // First: what is wrong with the file is told before the demo is trained.
-        let saved = smollm2(options, output)?;
-        let demo = demo()?;
-        let deflation = Some(deflated(&saved)?);
-        return Ok(Study { demo, smollm2: Model { deflation, ..calibrated(&saved)? } });
+        let smollm2 = smollm2(options, output)?;
+        let demo = demo(options, programs, output)?;
+        let both = |deflation, model| Model { deflation: Some(deflation), ..model };
+        return Ok(Study {
+            demo: both(demo_deflated(&demo)?, demo_calibrated(&demo)?),
+            smollm2: both(deflated(&smollm2)?, calibrated(&smollm2)?),
+        });
     };
-    if options.measures(DEMO) {
-        study.demo = demo()?;
+    if options.measures(DEMO) || options.measures(DEMO_DEFLATION) {
+        let demo = demo(options, programs, output)?;
+        if options.measures(DEMO_DEFLATION) {
+            study.demo.deflation = Some(demo_deflated(&demo)?);
+        }
+        if options.measures(DEMO) {
+            study.demo = Model { deflation: study.demo.deflation.take(), ..demo_calibrated(&demo)? };
+        }
     }
     if options.measures(SMOLLM2) {
-        study.smollm2 =
-            Model { deflation: study.smollm2.deflation.take(), ..calibrated(&smollm2(options, output)?)? };
+        let found = calibrated(&smollm2(options, output)?)?;
+        study.smollm2 = Model { deflation: study.smollm2.deflation.take(), ..found };
     }
-    if options.measures(DEFLATION) {
+    if options.measures(SMOLLM2_DEFLATION) {
         study.smollm2.deflation = Some(deflated(&smollm2(options, output)?)?);
     }
     Ok(study)
 }
 
-/// In all precisions, with deflation.
-fn on_demo(options: &Options, programs: &Programs, output: &Output) -> Result<Model> {
-    let demo = demo(options, programs, output)?;
+/// In all precisions.
+fn on_demo(demo: &Saved, programs: &Programs, output: &Output) -> Result<Model> {
     let precisions = ["--precisions", "f32,bf16-compute,bf16,f64", "--points", "2"];
-    let deflation = Some(demo.deflate(&DEMO_DEFLATED, options, programs, output)?);
-    let calibrated = demo.calibrate("the demo's model", &precisions, programs, output)?;
-    Ok(Model { deflation, ..calibrated })
+    demo.calibrate("the demo's model", &precisions, programs, output)
 }
 
 /// In f32 only: most CPUs emulate bf16, where a gradient of this model takes a minute. Exact products need the memory,
@@ -168,7 +176,9 @@ mod tests {
 
     #[test]
     fn the_demo_alone_asks_for_no_file_of_smollm2() {
-        assert!(!refusal_of::<Study>(DEMO).contains("--gguf"));
-        assert!([SMOLLM2, DEFLATION].into_iter().all(|part| refusal_of::<Study>(part).contains("--gguf")));
+        assert!([DEMO, DEMO_DEFLATION].into_iter().all(|part| !refusal_of::<Study>(part).contains("--gguf")));
+        assert!(
+            [SMOLLM2, SMOLLM2_DEFLATION].into_iter().all(|part| refusal_of::<Study>(part).contains("--gguf"))
+        );
     }
 }

@@ -90,6 +90,9 @@ pub struct Run {
     /// The largest deviation of an α or a β, over the largest of all.
     pub worst_deviation: f64,
     pub orthogonality_defect: Option<f64>,
+    /// The median of what was predicted for its products; none in records from before it was kept.
+    #[serde(default)]
+    pub predicted_error: Option<f64>,
     pub gradients: u64,
 }
 
@@ -215,6 +218,7 @@ impl From<&RunRecord> for Run {
             second_moment: found.second_moment,
             worst_deviation: found.worst_deviation(),
             orthogonality_defect: found.run.orthogonality_defect,
+            predicted_error: Some(found.run.predicted_error_median),
             gradients: found.run.gradients,
         }
     }
