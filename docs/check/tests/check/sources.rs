@@ -92,7 +92,7 @@ fn sources_that_pages_of_the_guide_name_are_there() {
 #[test]
 fn a_test_that_is_not_there_is_noticed() {
     assert_eq!(tests("`promises/failure.rs`, `faulty.rs`"), Err("no test is in faulty.rs".to_owned()));
-    assert_eq!(tests("`tests/numerics/blocks.rs`, `block_costs.rs`, `cargo xtask soak`"), Ok(()));
+    assert_eq!(tests("`tests/numerics/costs.rs`, `block_costs.rs`, `cargo xtask soak`"), Ok(()));
     assert_eq!(tests("`promises/never.rs`"), Err("there is no promises/never.rs".to_owned()));
     assert_eq!(tests("`hooks/*/tests/`"), Ok(()));
     assert_eq!(tests("`hooks/*/proofs/`"), Err("there is no hooks/*/proofs/".to_owned()));
