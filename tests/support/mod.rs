@@ -157,7 +157,10 @@ pub fn block_diagonal() -> BlockDiagonal {
             cosine: estimate(0.97),
             predicted_error: 1e-3,
         }),
-        blocks: vec![block("layers.0", 40.0), block("other things", 60.0)],
+        blocks: vec![
+            BlockRecord { spectrum: Some(probe(0, 62e6, &mut Random(5))), ..block("layers.0", 40.0) },
+            block("other things", 60.0),
+        ],
         comparisons: vec![Comparison { product_squared: 4.0, inner_product: 3.5, block_squared: 3.6 }; 4],
         predicted_error: 2e-3,
         hvps: 59,

@@ -36,8 +36,8 @@ Commands:
                    train a language model over 2 ranks with a probe: `small` (the default) from the start, `smollm2`
                    (135 million parameters, 93 MB to download) from its own weights; ARGS go to the demo
   test [STEPS]     all checks, or only the named ones: fmt, fuzz-fmt, clippy, fuzz-clippy,
-                   test, doc, package, soak; and package-verify, which builds each package from what is in
-                   it, takes minutes and must be named
+                   test, doc, package, soak. Two take long and must be named: package-verify builds each
+                   package from what is in it; smollm2 fetches that model (93 MB) and tests with it
   bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--ranks 1,2]: how that
                    grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen
   study NAME [ARGS]

@@ -32,7 +32,7 @@ const PACKAGES: [&str; 8] = [
     "--quiet",
 ];
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         name: "fmt",
         title: "Format",
@@ -97,6 +97,25 @@ const STEPS: [Step; 9] = [
         on_request: true,
         arguments: &PACKAGES,
     },
+    // What needs a real model: downloads it. A quiet machine, please: a budget of time is tested, too.
+    Step {
+        name: "smollm2",
+        title: "SmolLM2-135M",
+        needs_setup: true,
+        on_request: true,
+        arguments: &[
+            "test",
+            "--workspace",
+            "--test=smollm2",
+            "--test=memory",
+            "--test=budget",
+            "--lib",
+            "--",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ],
+    },
     Step {
         name: "soak",
         title: "Soak test, one minute",
@@ -107,7 +126,7 @@ const STEPS: [Step; 9] = [
 ];
 
 impl Step {
-    fn command(&self, workspace: &Workspace, environment: Option<&Environment>) -> Command {
+    fn command(&self, workspace: &Workspace, environment: Option<&Environment>) -> Result<Command> {
         let mut command = match environment {
             Some(environment) => environment.cargo(workspace),
             None => workspace.cargo(),
@@ -125,9 +144,12 @@ impl Step {
             "package-verify" => {
                 command.args(["--target-dir", "target/package-verify"]);
             }
+            "smollm2" => {
+                command.env("HESSIAN_PROBE_SMOLLM2", setup::smollm2(workspace)?);
+            }
             _ => {}
         }
-        command
+        Ok(command)
     }
 }
 
@@ -147,7 +169,8 @@ pub fn run(workspace: &Workspace, names: &[OsString]) -> Result<()> {
     for step in steps {
         heading(step.title);
         let start = Instant::now();
-        let outcome = run_command(&mut step.command(workspace, environment.as_ref()));
+        let outcome =
+            step.command(workspace, environment.as_ref()).and_then(|mut command| run_command(&mut command));
         summary.push((step.name, start.elapsed()));
         if let Err(failure) = outcome {
             print_summary(&summary, false);
@@ -208,7 +231,7 @@ mod tests {
         };
         assert_eq!(
             message,
-            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, package, package-verify, soak"
+            "no step `lint`: the steps are fmt, fuzz-fmt, clippy, fuzz-clippy, test, doc, package, package-verify, smollm2, soak"
         );
     }
 }

