@@ -84,11 +84,31 @@ fn all_four_precisions_are_measured_and_shown_and_drawn() {
     assert!(noise(double) < 1e-6 * noise(single) && noise(single) < 1e-2 * noise(mixed));
     let best = |regime: &Regime| regime.directions[0].best.unwrap().error;
     assert!(best(double) < 1e-2 * best(single) && best(single) < 0.1 * best(mixed));
-    for line in
-        ["a random vector", "the gradient's direction", "near the top eigenvector", "bf16-compute", "λ_max"]
-    {
+    for line in ["a random vector", "the gradient's direction", "near the top eigenvector", "bf16-compute"] {
         assert!(table.contains(line), "{line}: {table}");
     }
+    // A row shows a number of each precision's record; rows of the three vectors and of the runs come in order.
+    let mut printed = table.lines();
+    let mut shows = |row: &str, number: &dyn Fn(&Regime) -> f64, is_percent: bool| {
+        let line = printed.find(|line| line.trim_start().starts_with(row));
+        let line = line.unwrap_or_else(|| panic!("{row} after what came before\n{table}"));
+        for regime in &regimes {
+            let number = number(regime) * if is_percent { 100.0 } else { 1.0 };
+            let cells = line.split_whitespace().filter_map(|cell| cell.parse::<f64>().ok());
+            let near = |cell: f64| (cell - number).abs() <= 0.06 * number.abs().max(1e-300);
+            assert!(cells.clone().any(near), "{row}, {}: {number} in {line}", regime.name);
+        }
+    };
+    shows("best step sought: h", &|regime| regime.directions[0].automatic.step, false);
+    shows("best step sought, predicted error", &|regime| regime.directions[0].automatic.predicted, true);
+    shows("best step sought, true error", &|regime| regime.directions[0].automatic.error, true);
+    shows("norm ‖g‖", &|regime| regime.gradient_norm, false);
+    shows("noise η", &|regime| regime.noise.gradient, false);
+    shows("α, worst", &|regime| worst(&regime.runs[0].alpha_deviation), true);
+    shows("β, worst", &|regime| worst(&regime.runs[0].beta_deviation), true);
+    shows("orthogonality defect", &|regime| regime.runs[0].run.orthogonality_defect.unwrap(), false);
+    shows("λ_max", &|regime| regime.runs[0].run.lambda_max, false);
+    shows("λ_min", &|regime| regime.runs[0].run.lambda_min, false);
 
     let (bytes, width, height) = pixels(&case.path("new/c.png"));
     assert_eq!((width, height), (2160, 860));
@@ -101,6 +121,10 @@ fn all_four_precisions_are_measured_and_shown_and_drawn() {
             assert!(has(x, y, w, h, colour), "{colour:?} at {x}, {y}");
         }
     }
+}
+
+fn worst(deviations: &[f64]) -> f64 {
+    deviations.iter().copied().fold(0.0, f64::max)
 }
 
 /// A byte-level model of 0.85 million parameters, trained for a while on a text that nobody edits: what is measured does

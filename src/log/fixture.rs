@@ -95,6 +95,7 @@ pub(super) fn snapshot(step: u64) -> Snapshot {
             forward: 5,
             central: 1,
             redone: 1,
+            redone_gradients: 2,
             step_min: 1e-3,
             step_max: 2e-3,
             predicted_error_median: 1e-4,

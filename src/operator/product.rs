@@ -30,6 +30,9 @@ pub struct ProductRecord {
     pub parity: f64,
     /// ρ, the relative part of the displacement that is not along v.
     pub rounding: f64,
+    /// Gradients of earlier attempts, which were given up.
+    #[serde(default)]
+    pub given_up: u64,
 }
 
 /// A product as one attempt found it; its vector is where it was written.
@@ -65,6 +68,7 @@ impl FiniteDifference<'_, '_> {
         }
         let h = self.step_for(scheme, known);
         let mut tried = self.attempt_with(q, target, scheme, h, known)?;
+        let mut given_up = 0;
         for left in (0..MAX_REDONE).rev() {
             // From the step of a run's start others follow. One more product must be left for the way back.
             let may_explore = index == 0 && left > 0 && self.may_redo.is_none_or(|left| left > 1);
@@ -73,14 +77,16 @@ impl FiniteDifference<'_, '_> {
             let Some((scheme, h)) = next.filter(|_| self.may_redo != Some(0)) else { break };
             let next = self.again(q, target, scheme, h, tried.curvature)?;
             let before = std::mem::replace(&mut tried, next);
+            given_up += before.record.scheme.gradients();
             if longer.is_some() && tried.error > before.error {
+                given_up += tried.record.scheme.gradients();
                 let ProductRecord { scheme, step, .. } = before.record;
                 tried = self.again(q, target, scheme, step, before.curvature)?;
                 break;
             }
         }
         self.remember(index, tried.curvature);
-        self.products.push(tried.record);
+        self.products.push(ProductRecord { given_up, ..tried.record });
         Ok(tried.measured.product(&tried.record))
     }
 
@@ -135,6 +141,7 @@ impl FiniteDifference<'_, '_> {
             error: relative(absolute(self.noise), norm),
             parity,
             rounding: measured.rounding,
+            given_up: 0,
         };
         let error = relative(absolute(self.rounded_noise()), norm);
         Ok(Tried { measured, record, curvature, error })
@@ -165,7 +172,14 @@ impl FiniteDifference<'_, '_> {
     fn exact_product(&mut self, v: &Tensor, w: &mut Tensor) -> Result<Product> {
         let (norm, alpha) = self.exact(v, w)?;
         let error = self.guard.roundoff();
-        let record = ProductRecord { scheme: Scheme::Exact, step: 0.0, error, parity: 0.0, rounding: 0.0 };
+        let record = ProductRecord {
+            scheme: Scheme::Exact,
+            step: 0.0,
+            error,
+            parity: 0.0,
+            rounding: 0.0,
+            given_up: 0,
+        };
         self.products.push(record);
         Ok(Product { scale: 1.0, alpha, norm, error: error * norm })
     }

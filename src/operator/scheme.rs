@@ -23,6 +23,17 @@ impl Scheme {
         matches!(self, Self::Central | Self::Central4)
     }
 
+    /// Gradients of one product, g(θ) aside, which all of them share.
+    #[must_use]
+    pub fn gradients(self) -> u64 {
+        match self {
+            Self::Forward => 1,
+            Self::Central => 2,
+            Self::Central4 => 4,
+            Self::Exact => 0,
+        }
+    }
+
     /// The noise of the quotient times h̄/η: the norm of the formula's weights over its denominator.
     #[must_use]
     pub fn noise_factor(self) -> f64 {

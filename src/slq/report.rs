@@ -29,6 +29,7 @@ pub(crate) fn report(
         central4: count(Scheme::Central4),
         exact: count(Scheme::Exact),
         redone,
+        redone_gradients: products.iter().fold(0, |sum, product| product.given_up.saturating_add(sum)),
         step_min: steps.first().copied().unwrap_or(0.0),
         step_max: last(&steps),
         predicted_error_median: median(&errors),

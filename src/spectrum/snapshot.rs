@@ -114,6 +114,9 @@ pub struct HvpReport {
     pub exact: u64,
     /// Products computed again with a better step.
     pub redone: u64,
+    /// Gradients spent on what these products took the place of.
+    #[serde(default)]
+    pub redone_gradients: u64,
     /// The smallest step h used, in units of the parameters (for a unit vector).
     pub step_min: f64,
     /// The largest step h used.

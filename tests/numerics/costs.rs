@@ -82,6 +82,7 @@ fn the_course_of_a_probe_can_be_told_from_its_snapshot() {
                 let course = Course::of(&snapshot, &config).unwrap();
                 redone += course.redone.count();
                 assert_eq!(course.redone.count(), snapshot.hvp.redone);
+                assert_eq!(course.redone.gradients(), snapshot.hvp.redone_gradients);
                 let work = Work::new(&facts, &config, &course).unwrap();
                 assert_eq!((work.gradients, work.all_reduces), (counted, snapshot.cost.all_reduces));
                 assert_eq!(work.reduced_values, snapshot.cost.reduced_values);

@@ -58,6 +58,7 @@ pub fn snapshot(step: u64, parameters: u64, probes: u64) -> Snapshot {
             forward: 30,
             central: 10,
             redone: 1,
+            redone_gradients: 2,
             step_min: 4e-4,
             step_max: 3e-2,
             predicted_error_median: 8e-4,

@@ -58,6 +58,7 @@ pub fn expected_scalars(s: &Snapshot) -> BTreeMap<String, f64> {
     }
     put("probe/warnings", s.warnings.len() as f64);
     put("probe/redone", s.hvp.redone as f64);
+    put("probe/redone_gradients", s.hvp.redone_gradients as f64);
     put("probe/gradient_noise", s.hvp.gradient_noise);
     if let Some(repeats) = s.hvp.gradient_repeats {
         put("probe/gradient_repeats", f64::from(u8::from(repeats)));

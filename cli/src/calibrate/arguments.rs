@@ -82,7 +82,8 @@ pub struct CalibrateArguments {
 /// What precisions are measured against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReferenceChoice {
-    /// `exact` where the graph of one sequence is likely to fit into the memory that is free, else `central4`
+    /// `exact` where the graph of one sequence is likely to fit into the memory that is free; else `central4` where f64
+    /// does, or is to be judged; else `richardson`
     Auto,
     /// Double backward in f64
     Exact,

@@ -14,6 +14,7 @@ mod plot;
 mod point;
 pub mod precision;
 mod record;
+mod reference;
 mod study;
 mod table;
 

@@ -3,6 +3,7 @@
 use super::arguments::{BasisType, CalibrateArguments, ReferenceChoice};
 use super::point::{Point, points};
 use super::precision::Precision;
+use super::reference::{EXACT_TOKENS, Need, available_bytes, best};
 use crate::data::Data;
 use crate::display::Display;
 use crate::failure::Failure;
@@ -13,14 +14,9 @@ use hessian_probe::regimes::{
     Method, Reference, Regime, RegimesConfig, Watch, degrade, parameters_are, round_parameters, sweep,
 };
 use hessian_probe_c10d::ProcessGroup;
-use hessian_probe_fsdp::{
-    Attention, Dtype, Evaluation, EvaluationConfig, LlamaConfig, ModelSource, Sequence,
-};
+use hessian_probe_fsdp::{Attention, Dtype, Evaluation, EvaluationConfig, Llama, ModelSource, Sequence};
 use std::time::Instant;
-use tch::Kind;
-
-/// Tokens of a micro-batch whose graph is differentiated twice: it spans the whole model.
-const EXACT_TOKENS: usize = 512;
+use tch::{Device, Kind};
 
 /// What is to be measured, and on what.
 pub struct Study<'a> {
@@ -46,13 +42,24 @@ impl<'a> Study<'a> {
                 order.push(precision);
             }
         }
+        let judges_f64 = order.contains(&Precision::F64);
         let method = match arguments.reference {
-            ReferenceChoice::Auto if fits(source.config(), &data.sequences) => Method::Exact,
-            ReferenceChoice::Auto | ReferenceChoice::Central4 => Method::Central4,
+            ReferenceChoice::Auto => {
+                let lengths: Vec<usize> =
+                    data.sequences.iter().map(|sequence| sequence.inputs.len()).collect();
+                let single_basis = arguments.basis == Some(BasisType::F32);
+                let model = source.config();
+                let parameters = Llama::new(model.clone(), Kind::Float, Device::Cpu)
+                    .map_err(Failure::from)?
+                    .parameter_count();
+                let need = Need::new(model, parameters, &lengths, arguments.steps.get(), single_basis);
+                best(&need, available_bytes(), judges_f64)
+            }
+            ReferenceChoice::Central4 => Method::Central4,
             ReferenceChoice::Exact => Method::Exact,
             ReferenceChoice::Richardson => Method::Richardson,
         };
-        if method == Method::Richardson && order.contains(&Precision::F64) {
+        if method == Method::Richardson && judges_f64 {
             return Err(Failure::from(
                 "--reference richardson is computed in f32 and cannot judge f64: leave f64 out of --precisions, or take \
                  --reference central4"
@@ -203,28 +210,4 @@ fn config(arguments: &CalibrateArguments, method: Method) -> RegimesConfig {
         runs: std::iter::once(HvpConfig::default()).chain(others).chain(fixed).collect(),
         basis: BasisConfig { dtype, ..BasisConfig::default() },
     }
-}
-
-/// Whether the graph of a micro-batch that is differentiated twice is likely to fit, beside the vectors of a study.
-fn fits(model: &LlamaConfig, sequences: &[Sequence]) -> bool {
-    let Some(free) = available_bytes() else { return true };
-    let lengths = || sequences.iter().map(|sequence| sequence.inputs.len());
-    let longest = lengths().max().unwrap_or(0);
-    graph_bytes(model, longest, longest.max(EXACT_TOKENS.min(lengths().sum()))) <= free / 2
-}
-
-/// About what double backward keeps: three times what a forward pass does, in f64.
-fn graph_bytes(model: &LlamaConfig, longest: usize, tokens: usize) -> u64 {
-    let scores = 4 * model.num_attention_heads as u64 * longest as u64;
-    let layer = 16 * model.hidden_size as u64 + 6 * model.intermediate_size as u64 + scores;
-    let activations = model.num_hidden_layers as u64 * layer + 6 * model.vocab_size as u64;
-    3 * 8 * tokens as u64 * activations
-}
-
-/// What Linux says is free.
-fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(1024 * kilobytes)
 }

@@ -70,7 +70,12 @@ pub(crate) fn products(hvp: &HvpReport) -> String {
     let taken = kinds.iter().filter(|(count, _)| *count > 0);
     let taken: Vec<String> = taken.map(|(count, how)| format!("{count} {how}")).collect();
     let taken = if taken.is_empty() { "none".into() } else { taken.join(", ") };
-    let again = if hvp.redone > 0 { format!("; {} computed again", hvp.redone) } else { String::new() };
+    let again = match (hvp.redone, hvp.redone_gradients) {
+        (0, _) => String::new(),
+        // A log of before they were counted.
+        (redone, 0) => format!("; {redone} computed again"),
+        (redone, gradients) => format!("; {redone} computed again, {gradients} gradients spent on that"),
+    };
     taken + &again
 }
 
@@ -106,6 +111,8 @@ mod tests {
             shown,
             "3 by forward differences, 2 by central differences of fourth order, 7 exact; 1 computed again"
         );
+        let counted = HvpReport { redone_gradients: 2, ..hvp };
+        assert!(products(&counted).ends_with("; 1 computed again, 2 gradients spent on that"));
         assert_eq!(products(&HvpReport::default()), "none");
     }
 }

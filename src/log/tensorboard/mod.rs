@@ -49,6 +49,7 @@
 //! | `probe/forward_products`, `probe/central_products` | products by each formula | products |
 //! | `probe/fourth_order_products`, `probe/exact_products` | products by each of these | products |
 //! | `probe/redone` | products computed again with a better step | products |
+//! | `probe/redone_gradients` | gradients spent on what these took the place of | gradients |
 //! | `probe/gradient_noise` | norm of the noise of one gradient | loss / parameter |
 //! | `probe/asymmetry` | abs(uᵀHv − vᵀHu) / (‖Hu‖‖v‖) of two random vectors | 1 |
 //! | `probe/orthogonality_defect` | max abs(QᵀQ − I) of the Lanczos vectors, the worst run | 1 |

@@ -75,7 +75,7 @@ const ESTIMATES: [Row<Option<Estimate>>; 9] = [
     ("unresolved_mass", "The share of eigenvalues that the noise hides.", |s| Some(s.unresolved.mass)),
 ];
 
-const PLAIN: [Row<Option<f64>>; 33] = [
+const PLAIN: [Row<Option<f64>>; 34] = [
     ("curvature/loss", "The probe loss.", |s| Some(s.loss)),
     ("curvature/gradient_norm", "The norm of its gradient; loss / parameter.", |s| Some(s.gradient_norm)),
     ("curvature/parameter_norm", "The norm of the parameters.", |s| Some(s.parameter_norm)),
@@ -124,6 +124,9 @@ const PLAIN: [Row<Option<f64>>; 33] = [
         count(s.warnings.len() as u64)
     }),
     ("probe/redone", "Products computed again with a better step.", |s| count(s.hvp.redone)),
+    ("probe/redone_gradients", "Gradients spent on what these took the place of.", |s| {
+        count(s.hvp.redone_gradients)
+    }),
     ("probe/gradient_noise", "The norm of the noise of one gradient; loss / parameter.", |s| {
         Some(s.hvp.gradient_noise)
     }),

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Lanczos steps of the runs that are compared.
+pub const STEPS: u64 = 12;
 /// Tokens of a sequence.
 const TOKENS: usize = 128;
 /// Sequences that the demo's model is probed on; SmolLM2 is on one.
@@ -136,6 +138,7 @@ fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Saved
 impl Saved {
     fn calibrate(&self, name: &str, more: &[&str], programs: &Programs, output: &Output) -> Result<Model> {
         let mut arguments = given(&self.model, &self.data);
+        arguments.extend(["--steps".into(), STEPS.to_string().into()]);
         arguments.extend([more, &CENTRAL, &FORWARD, &FIXED].concat().iter().map(Into::into));
         let file = |extension: &str| output.path(format!("{}-calibration.{extension}", self.name));
         arguments.extend(["--plot".into(), file("png").into(), "--verbose".into()]);

@@ -49,4 +49,13 @@ mod tests {
     fn the_page_shows_what_the_record_says() {
         crate::study::the_page_shows_what_the_record_says::<super::Regimes>();
     }
+
+    #[test]
+    fn the_page_tells_how_to_read_everything_that_a_snapshot_says_of_its_products() {
+        let page = include_str!("../../../docs/studies/regimes.md");
+        let report = serde_json::to_value(hessian_probe::spectrum::HvpReport::default()).unwrap();
+        for field in report.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`hvp.{field}`")), "{field}");
+        }
+    }
 }

@@ -134,9 +134,14 @@ impl InPrecision {
         self.sweeps.iter().find(|sweep| sweep.direction == direction)
     }
 
+    /// By this formula, and with a step for each vector.
+    pub fn run(&self, formula: Difference) -> Option<&Run> {
+        self.runs.iter().find(|run| run.formula == formula && run.fixed_step.is_none())
+    }
+
     /// With central differences, and a step for each vector.
     pub fn automatic_run(&self) -> Option<&Run> {
-        self.runs.iter().find(|run| run.formula == Difference::Central && run.fixed_step.is_none())
+        self.run(Difference::Central)
     }
 
     /// With one step for all vectors.
