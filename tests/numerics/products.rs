@@ -2,70 +2,12 @@
 
 use crate::closure_host::ClosureHost;
 use crate::models::{Model, Normal, mlp, transformer};
+use crate::trials::{directions, errors, random};
 use hessian_probe::config::{Difference, HvpConfig, StepSize};
 use hessian_probe::krylov::Operator;
 use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::Layout;
 use tch::{Device, Kind, Tensor};
-
-/// The true and the predicted relative error of Hv for each direction, in order.
-pub fn errors(
-    model: fn(u64) -> Model,
-    seed: u64,
-    kind: Kind,
-    config: &HvpConfig,
-    directions: &[Tensor],
-) -> Vec<(f64, f64)> {
-    let mut host = ClosureHost::new(model(seed), kind);
-    let exact = ClosureHost::at_the_same_parameters(model(seed), &host);
-    let layout = Layout::new(&host, None).unwrap();
-    let (mut calibration, never) = (Calibration::default(), hessian_probe::Interrupter::default());
-    let mut w = Tensor::zeros([layout.local_len()], (kind, Device::Cpu));
-    let start = directions[0].to_kind(kind);
-    let mut operator = FiniteDifference::new(
-        &mut host,
-        &layout,
-        config,
-        &mut calibration,
-        &never,
-        Start { vector: &start, spare: None },
-        &mut w,
-    )
-    .unwrap();
-    directions
-        .iter()
-        .map(|direction| {
-            let q = direction.to_kind(kind);
-            // Each direction stands for the first vector of a run of its own: nothing is known of it.
-            let product = operator.apply(operator.products.len(), &q, None, &mut w).unwrap();
-            let approximate = w.to_kind(Kind::Double) * product.scale;
-            let exact = exact.exact_product(&q.to_kind(Kind::Double));
-            let error = ((&approximate - &exact).norm() / exact.norm()).double_value(&[]);
-            (error, product.error / product.norm)
-        })
-        .collect()
-}
-
-/// A random unit vector.
-fn random(model: fn(u64) -> Model, seed: u64) -> Tensor {
-    let n: i64 = model(seed).parameters.iter().map(|p| p.numel() as i64).sum();
-    let v = Normal::new(seed + 1).tensor(&[n], 1.0);
-    &v / v.norm()
-}
-
-/// A random vector, the gradient's direction, and (by power iteration with exact products) one near
-/// the outermost eigenvector: orders of magnitude of suitable steps.
-fn directions(model: fn(u64) -> Model, seed: u64) -> [Tensor; 3] {
-    let mut host = ClosureHost::new(model(seed), Kind::Double);
-    let gradient = hessian_probe::Host::gradient(&mut host).unwrap();
-    let gradient = Tensor::cat(&gradient.tensors.iter().map(|g| g.reshape([-1])).collect::<Vec<_>>(), 0);
-    let gradient = &gradient / gradient.norm();
-    let top = (0..30).fold(gradient.shallow_clone(), |v, _| {
-        let product = host.exact_product(&v);
-        &product / product.norm()
-    });
-    [random(model, seed), gradient, top]
-}
 
 #[test]
 fn central_products_in_f64_agree_with_double_backward_to_1e_8() {
@@ -202,19 +144,6 @@ fn a_gradient_that_does_not_repeat_is_found_with_its_size() {
         let component = hvp.component_noise.map(|sigma| sigma * (n as f64).sqrt() / size);
         assert!(component.is_none_or(|ratio| (0.1..10.0).contains(&ratio)), "{component:?}");
         assert!(hvp.asymmetry.unwrap() < 20.0 * hvp.predicted_error_worst, "{hvp:?}");
-    }
-}
-
-#[test]
-fn forward_products_cost_one_gradient_and_keep_their_promise() {
-    let config = HvpConfig { difference: Difference::Auto, ..HvpConfig::default() };
-    let [random, gradient, top] = directions(transformer, 2);
-    let series: Vec<Tensor> =
-        [&random, &random, &gradient, &top, &top, &gradient].iter().map(|v| v.shallow_clone()).collect();
-    for kind in [Kind::Float, Kind::Double] {
-        for (error, predicted) in errors(transformer, 2, kind, &config, &series) {
-            assert!(error < 0.04, "{kind:?}: {error:e}, predicted {predicted:e}");
-        }
     }
 }
 
