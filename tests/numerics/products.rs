@@ -47,7 +47,15 @@ fn automatic_steps_are_near_the_best_of_a_sweep() {
     let error = |model, seed, kind, config: &HvpConfig, direction: &Tensor| {
         errors(model, seed, kind, config, &[direction.shallow_clone()])[0].0
     };
-    for (model, seed) in [(mlp as fn(u64) -> Model, 1), (mlp, 2), (mlp, 3), (transformer, 1)] {
+    for (model, seed) in [
+        (mlp as fn(u64) -> Model, 1),
+        (mlp, 2),
+        (mlp, 3),
+        (transformer, 1),
+        (transformer, 2),
+        (transformer, 3),
+        (transformer, 4),
+    ] {
         for kind in [Kind::Float, Kind::Double] {
             for (which, direction) in directions(model, seed).into_iter().enumerate() {
                 let sweep = (-26..=0).map(|exponent| {
@@ -61,6 +69,23 @@ fn automatic_steps_are_near_the_best_of_a_sweep() {
                     "{kind:?}, seed {seed}, direction {which}: {chosen:e}, best {best:e}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_relative_step_is_that_share_of_the_parameters_norm() {
+    for (kind, share) in [(Kind::Float, 1e-3), (Kind::Double, 1e-5)] {
+        let toml = format!(
+            "[slq]\nsteps = 4\n[hvp]\nstep_size = {{ relative = {share} }}\n[log]\ntensorboard = false\njsonl = false"
+        );
+        let mut host = ClosureHost::new(mlp(2), kind);
+        let config = hessian_probe::ProbeConfig::from_toml_str(&toml).unwrap();
+        let mut probe = hessian_probe::HessianProbe::new(config).unwrap();
+        let hvp = probe.probe(0, &mut host).unwrap().hvp.clone();
+        let step = share * host.flat().to_kind(Kind::Double).norm().double_value(&[]);
+        for found in [hvp.step_min, hvp.step_max] {
+            assert!((found / step - 1.0).abs() < 1e-12, "{kind:?}: {found:e} for {step:e}");
         }
     }
 }
