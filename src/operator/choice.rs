@@ -126,3 +126,137 @@ impl FiniteDifference<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HvpConfig;
+    use crate::operator::product::ProductRecord;
+    use crate::operator::step::StepRange;
+    use crate::operator::{Calibration, Start};
+    use crate::sharded::layout::Layout;
+    use crate::{Gradient, Host, HostError, Interrupter, ProcessGroup, Shard, SingleProcess};
+    use tch::Tensor;
+
+    /// ‖θ‖²/2; what is decided here depends on made-up measurements only.
+    struct Square(Tensor);
+
+    impl Host for Square {
+        fn shards(&self) -> Vec<Shard> {
+            Shard::whole([("x".into(), self.0.shallow_clone())], false)
+        }
+
+        fn gradient(&mut self) -> Result<Gradient, HostError> {
+            Ok(Gradient { loss: self.0.dot(&self.0).double_value(&[]) / 2.0, tensors: vec![self.0.copy()] })
+        }
+
+        fn group(&self) -> &dyn ProcessGroup {
+            &SingleProcess
+        }
+    }
+
+    /// A power of four, as noise is where it decides.
+    const NOISE: f64 = 1.0 / (1 << 20) as f64;
+    /// Central differences are best with h about 0.004: an error of 2·10⁻⁴.
+    const CURVATURE: Curvature = Curvature { norm: 1.0, parity: 2.0 };
+
+    /// What [`FiniteDifference::better`] says of a product with the step h that predicts its own error right.
+    fn better(config: &HvpConfig, scheme: Scheme, h: f64) -> (Tried, Option<(Scheme, f64)>) {
+        let mut host = Square(Tensor::from_slice(&[0.6, -0.8]));
+        let layout = Layout::new(&host, None).unwrap();
+        let (mut calibration, never) = (Calibration::default(), Interrupter::default());
+        let v = Tensor::from_slice(&[1.0, 0.0]);
+        let mut w = v.zeros_like();
+        let start = Start { vector: &v, spare: None };
+        let mut operator =
+            FiniteDifference::new(&mut host, &layout, config, &mut calibration, &never, start, &mut w)
+                .unwrap();
+        (operator.noise, operator.range) = (NOISE, StepRange::new(1.0, 2.0_f64.powi(-24)));
+        let (error, parity) = (CURVATURE.error(scheme, NOISE, h), CURVATURE.parity * h);
+        let measured = Measured {
+            realised: h,
+            scale: 1.0,
+            odd: CURVATURE.norm * h,
+            even: None,
+            even_along: 0.0,
+            truncation: 0.0,
+            alpha: 0.0,
+            rounding: 0.0,
+        };
+        let record = ProductRecord { scheme, step: h, error, parity, rounding: 0.0 };
+        let tried = Tried { measured, record, curvature: CURVATURE, error };
+        let better = operator.better(&tried);
+        (tried, better)
+    }
+
+    fn central(max_relative_error: f64) -> HvpConfig {
+        HvpConfig { difference: Difference::Central, max_relative_error, ..HvpConfig::default() }
+    }
+
+    #[test]
+    fn a_product_that_is_good_enough_is_not_computed_again_however_much_better_it_could_be() {
+        let best = CURVATURE.best_step(Scheme::Central, NOISE);
+        let (tried, better) = better(&central(0.02), Scheme::Central, best / 20.0);
+        assert!(tried.error < 0.02 && tried.error > 5.0 * CURVATURE.error(Scheme::Central, NOISE, best));
+        assert_eq!(better, None);
+    }
+
+    #[test]
+    fn one_beyond_the_limit_is_computed_again_only_where_another_step_is_twice_as_good() {
+        let best = CURVATURE.best_step(Scheme::Central, NOISE);
+        let least = CURVATURE.error(Scheme::Central, NOISE, best);
+        let mut counts = [0, 0];
+        for power in -12..=12 {
+            let h = best * 2.0_f64.powf(f64::from(power) / 4.0);
+            let (tried, found) = better(&central(1e-9), Scheme::Central, h);
+            let gain = tried.error / least;
+            // Steps are powers of √2, so that the best of them is not quite the best.
+            match found {
+                None => assert!(gain < 2.2, "h = {h:e}: {gain} times better, and not computed again"),
+                Some((scheme, next)) => {
+                    assert!(gain >= 2.0, "h = {h:e}: only {gain} times better");
+                    assert_eq!(scheme, Scheme::Central);
+                    assert!((0.8..1.25).contains(&(next / best)), "h = {h:e}: {next:e} for {best:e}");
+                    assert!(CURVATURE.error(scheme, NOISE, next) <= 0.5 * tried.error);
+                }
+            }
+            counts[usize::from(found.is_some())] += 1;
+        }
+        assert!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+    }
+
+    /// Beyond eight times the step just used its error is a guess.
+    #[test]
+    fn a_step_grows_by_no_more_than_a_factor_of_8_at_a_time() {
+        let best = CURVATURE.best_step(Scheme::Central, NOISE);
+        let (tried, found) = better(&central(1e-9), Scheme::Central, best / 1000.0);
+        let (_, next) = found.unwrap();
+        let growth = next / tried.record.step;
+        assert!((6.0..=8.0 * 1.2).contains(&growth), "{growth}");
+    }
+
+    /// p² is trusted up to p = 0.05: beyond, terms of higher order may add to it.
+    #[test]
+    fn a_parity_ratio_that_predicts_too_little_is_a_reason_too() {
+        let (tried, found) = better(&central(0.02), Scheme::Central, 0.06);
+        assert!(tried.error < 0.02 && tried.record.parity > TRUSTED_PARITY);
+        assert!(found.is_some());
+    }
+
+    #[test]
+    fn forward_gives_way_to_central_where_the_user_left_the_choice() {
+        let h = CURVATURE.best_step(Scheme::Forward, NOISE);
+        let of = |difference| better(&HvpConfig { difference, ..central(1e-9) }, Scheme::Forward, h).1;
+        assert_eq!(of(Difference::Auto).unwrap().0, Scheme::Central);
+        assert_eq!(of(Difference::Forward), None);
+    }
+
+    #[test]
+    fn a_fixed_step_is_the_users() {
+        for step_size in [StepSize::Absolute(1.0), StepSize::Relative(1.0)] {
+            let (tried, found) = better(&HvpConfig { step_size, ..central(1e-9) }, Scheme::Central, 0.1);
+            assert!(tried.error > 1e-3);
+            assert_eq!(found, None);
+        }
+    }
+}

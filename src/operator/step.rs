@@ -156,6 +156,23 @@ mod tests {
         }
     }
 
+    /// Up to the rounding of steps to powers of √2.
+    #[test]
+    fn a_first_step_in_f32_is_3e_4_of_the_parameters_norm_and_follows_the_cube_root_of_the_roundoff() {
+        let single = 2.0_f64.powi(-24);
+        for norm in [1e-3, 1.0, 37.0, 2120.0, 1e6] {
+            for (roundoff, share) in
+                [(single, 3e-4), (single / 2.0_f64.powi(27), 3e-4 / 512.0), (8.0 * single, 6e-4)]
+            {
+                let ratio = StepRange::new(norm, roundoff).first() / (share * norm);
+                let width = 2.0_f64.powf(0.25) * (1.0 + 1e-9);
+                assert!((1.0 / width..=width).contains(&ratio), "‖θ‖ = {norm}, u = {roundoff:e}: {ratio}");
+            }
+        }
+        // Parameters that are all 0 have no size of their own.
+        assert_eq!(StepRange::new(0.0, single).first(), StepRange::new(1.0, single).first());
+    }
+
     #[test]
     fn no_noise_and_no_curvature_are_no_error() {
         let flat = Curvature { norm: 0.0, parity: 0.0 };

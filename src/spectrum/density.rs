@@ -228,6 +228,26 @@ mod tests {
         }
     }
 
+    /// Papyan's: the range over the m − 1 intervals of a regular grid, and over √(8 ln 3). On the symmetric-log axis the range is that of the positions.
+    #[test]
+    fn a_node_is_as_wide_as_the_range_over_its_intervals_and_the_root_of_8_ln_3() {
+        let nodes = vec![-2.0, -0.5, 0.1, 3.0, 8.0];
+        let short = ProbeRecord { nodes: vec![0.0, 1.0], weights: vec![0.5; 2], ..ProbeRecord::default() };
+        let probe = ProbeRecord { nodes, weights: vec![0.2; 5], ..ProbeRecord::default() };
+        let root = (8.0 * 3.0_f64.ln()).sqrt();
+        for axis in [Axis::Linear, Axis::SymmetricLog { threshold: 0.25 }] {
+            let range = axis.position(8.0) - axis.position(-2.0);
+            // Of several probes the longest counts.
+            for probes in [vec![probe.clone()], vec![short.clone(), probe.clone()]] {
+                let width = Density::new(&probes, axis, 100).unwrap().width;
+                assert!((width / (range / (4.0 * root)) - 1.0).abs() < 1e-12, "{axis:?}: {width}");
+            }
+        }
+        // So half way to its neighbour on such a grid a node has fallen to a third.
+        let width = width(0.0, 8.0, 9);
+        assert!(((-0.5 * (0.5 / width).powi(2)).exp() - 1.0 / 3.0).abs() < 1e-12);
+    }
+
     #[test]
     fn probes_that_agree_have_no_band_and_one_that_differs_has() {
         let probe = |node: f64| ProbeRecord {

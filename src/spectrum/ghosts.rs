@@ -35,16 +35,24 @@ pub fn merge(record: ProbeRecord, run: &LanczosRun, roundoff: f64) -> Result<Pro
     let trailing = eigen(&run.alpha[1..], &run.beta[1..], &[])?.values;
     let tolerance = |k: usize| COPIES * roundoff * norm + record.hvp_errors[k];
     let converged = |k: usize| record.residuals[k] <= tolerance(k);
+    // An eigenvalue lies within the tolerance of each converged value: of the same one, where these intervals overlap.
     let same = |a: usize, b: usize| {
         let gap = record.nodes[b] - record.nodes[a];
-        gap <= EQUAL * norm || (converged(a) && converged(b) && gap <= tolerance(a).min(tolerance(b)))
+        gap <= EQUAL * norm || (converged(a) && converged(b) && gap <= tolerance(a) + tolerance(b))
     };
     // Groups of nodes that cannot be told apart.
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for k in 0..m {
-        match groups.last_mut() {
-            Some(group) if same(group[0], k) => group.push(k),
-            _ => groups.push(vec![k]),
+        let last = groups.len().checked_sub(1);
+        let last_converged = groups.iter().rposition(|group| converged(group[0]));
+        match last.into_iter().chain(last_converged).find(|&g| same(groups[g][0], k)) {
+            Some(g) => {
+                // What lies between two copies is on its way to become one.
+                let between: Vec<usize> = groups.drain(g + 1..).flatten().collect();
+                groups[g].extend(between);
+                groups[g].push(k);
+            }
+            None => groups.push(vec![k]),
         }
     }
     let is_spurious = |group: &[usize]| {

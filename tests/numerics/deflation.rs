@@ -70,6 +70,7 @@ fn the_unresolved_floor_goes_down_in_f32() {
         median(&plain),
         median(&deflated)
     );
+    assert!(deflated.unresolved.floor < plain.unresolved.floor);
     assert!(median(&deflated) < 0.7 * median(&plain), "{:e} for {:e}", median(&deflated), median(&plain));
     assert!(deflated.cost.basis_bytes > plain.cost.basis_bytes);
 }

@@ -5,7 +5,7 @@ use crate::dense::MatrixOperator;
 use crate::models::{Normal, quadratic};
 use hessian_probe::config::Reorthogonalize::{Full, None as Off, Window};
 use hessian_probe::krylov::tridiagonal::eigen;
-use hessian_probe::spectrum::Snapshot;
+use hessian_probe::spectrum::{ProbeRecord, Snapshot};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -20,10 +20,17 @@ fn snapshot(matrix: &Tensor, kind: Kind, steps: usize) -> Snapshot {
     let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&toml).unwrap()).unwrap();
     let snapshot = probe.probe(0, &mut host).unwrap().clone();
     let json = serde_json::to_string(&snapshot).unwrap();
-    // The cost of this process is all that differs from run to run; a null stands for what is undefined.
-    assert!(!json.contains("NaN"));
+    // A number that is none is a null in JSON, which no field that must be a number is read from.
     assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
     snapshot
+}
+
+fn same_nodes(record: &ProbeRecord, exact: &[f64], tolerance: f64) {
+    let scale = exact.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
+    assert_eq!(record.nodes.len(), exact.len(), "{record:?}");
+    for (node, exact) in record.nodes.iter().zip(exact) {
+        assert!((node - exact).abs() <= tolerance * scale, "{node} for {exact}");
+    }
 }
 
 #[test]
@@ -36,6 +43,23 @@ fn repeated_eigenvalues_end_the_run_and_t_is_exact() {
         let values = eigen(&run.alpha, &run.beta, &[]).unwrap().values;
         for (value, exact) in values.iter().zip([-2.0, 1.0, 4.0]) {
             assert!((value - exact).abs() < 1e-13);
+        }
+    }
+}
+
+/// The same by differences of gradients: what is left of products after three steps is their error.
+#[test]
+fn repeated_eigenvalues_end_a_probe_by_differences_as_they_do_an_exact_run() {
+    let values = [1.0, 1.0, 1.0, 4.0, 4.0, -2.0, -2.0, -2.0, -2.0, 4.0];
+    for (kind, tolerance) in [(Kind::Double, 1e-7), (Kind::Float, 1e-3)] {
+        let snapshot = snapshot(&diagonal(&values), kind, 8);
+        for record in &snapshot.probes {
+            assert_eq!(record.breakdown, Some(3), "{kind:?}: {record:?}");
+            same_nodes(record, &[-2.0, 1.0, 4.0], tolerance);
+            // Signs have an equal part in every eigenvector: weights are multiplicities.
+            for (weight, count) in record.weights.iter().zip([4.0, 3.0, 3.0]) {
+                assert!((weight - count / 10.0).abs() < tolerance, "{kind:?}: {record:?}");
+            }
         }
     }
 }
@@ -94,9 +118,17 @@ fn a_model_of_one_parameter_has_one_eigenvalue() {
 fn more_steps_than_dimensions_stop_at_the_dimension() {
     let matrix = diagonal(&[1.0, 2.0, 3.0]);
     let (run, _) = MatrixOperator::new(&matrix).lanczos(&Normal::new(2).tensor(&[3], 1.0), 10, Full);
-    assert_eq!(run.alpha.len(), 3);
+    assert_eq!((run.alpha.len(), run.breakdown), (3, Some(3)));
     let values = eigen(&run.alpha, &run.beta, &[]).unwrap().values;
     for (value, exact) in values.iter().zip([1.0, 2.0, 3.0]) {
         assert!((value - exact).abs() < 1e-12);
+    }
+    for (kind, tolerance) in [(Kind::Double, 1e-7), (Kind::Float, 1e-3)] {
+        // A probe refuses more; as many are allowed, and find that the space is exhausted.
+        let snapshot = snapshot(&matrix, kind, 3);
+        for record in &snapshot.probes {
+            assert_eq!(record.breakdown, Some(3), "{kind:?}");
+            same_nodes(record, &[1.0, 2.0, 3.0], tolerance);
+        }
     }
 }

@@ -4,6 +4,8 @@
 mod closure_host;
 #[path = "../support/dense.rs"]
 mod dense;
+#[path = "../support/mixed.rs"]
+mod mixed;
 #[path = "../support/models.rs"]
 mod models;
 
@@ -14,11 +16,14 @@ mod deflation;
 mod degenerate;
 mod density;
 mod directions;
+mod forward;
 mod lanczos;
 mod optimizers;
 mod preconditioned;
 mod predictions;
 mod products;
+mod realised;
 mod seeds;
 mod sharpness;
 mod tracking;
+mod trials;

@@ -13,6 +13,8 @@ pub struct ClosureHost {
     names: Vec<String>,
     pub parameters: Vec<Tensor>,
     loss: Loss,
+    /// What the forward pass rounds parameters to before it uses them, where that is not their own type.
+    pub compute: Option<Kind>,
     /// Called with the number of the gradient, from 1, before it is returned.
     pub hook: Option<Hook>,
     pub calls: u64,
@@ -32,6 +34,7 @@ impl ClosureHost {
             names: model.names,
             parameters,
             loss: model.loss,
+            compute: None,
             hook: None,
             calls: 0,
             optimizer: None,
@@ -50,9 +53,15 @@ impl ClosureHost {
         Tensor::cat(&pieces, 0)
     }
 
+    /// The parameters as the forward pass sees them.
+    pub fn seen(&self) -> Vec<Tensor> {
+        let seen = |p: &Tensor| self.compute.map_or_else(|| p.shallow_clone(), |kind| p.to_kind(kind));
+        self.parameters.iter().map(seen).collect()
+    }
+
     /// Loss and gradient, the latter with a graph of its own if asked for.
     pub fn graph(&self, create_graph: bool) -> (Tensor, Vec<Tensor>) {
-        let loss = (self.loss)(&self.parameters);
+        let loss = (self.loss)(&self.seen());
         let inputs: Vec<&Tensor> = self.parameters.iter().collect();
         let options = GradOptions { create_graph, ..GradOptions::default() };
         let gradients = grad(&[&loss], &inputs, &[], options).unwrap();
@@ -78,6 +87,10 @@ impl Host for ClosureHost {
 
     fn group(&self) -> &dyn ProcessGroup {
         &SingleProcess
+    }
+
+    fn compute_kind(&self) -> Option<Kind> {
+        self.compute
     }
 
     fn optimizer(&self) -> Result<Option<Optimizer>, HostError> {

@@ -25,11 +25,11 @@ pub fn distance(value: f64, values: &[f64]) -> f64 {
 
 /// Double backward.
 impl ClosureHost {
-    /// An oracle in f64 that stands at the parameters of `host` as they were rounded.
+    /// An oracle in f64 that stands at the parameters of `host` as its forward pass sees them.
     pub fn at_the_same_parameters(model: Model, host: &Self) -> Self {
         let exact = Self::new(model, Kind::Double);
         tch::no_grad(|| {
-            for (exact, rounded) in exact.parameters.iter().zip(&host.parameters) {
+            for (exact, rounded) in exact.parameters.iter().zip(&host.seen()) {
                 exact.shallow_clone().copy_(rounded);
             }
         });
