@@ -7,6 +7,7 @@ mod closure_host;
 mod models;
 
 use closure_host::ClosureHost;
+use hessian_probe::blocks::{BlocksConfig, By};
 use hessian_probe::{Callback, Control, Error, HessianProbe, OptimizerKind, ProbeConfig};
 use tch::{Kind, Tensor};
 
@@ -98,6 +99,7 @@ fn a_configuration_reads_back_from_its_own_toml() {
         "[directions]\nupdate = true\n[track]\nevery = 3\n[sharpness]\nevery = \"0.1dur\"\npasses = 5",
         "[track]\nevery = 2\n[triggers]\nmargin = 0.9\nfile = \"now\"\nstop_margin = 2.0",
         "[slq]\noperator = \"both\"\nbasis = { dtype = \"bf16\" }",
+        "[blocks]",
         "[blocks]\nby = \"kind\"\nmethod = \"stochastic\"\nmax_hvps = 40\nevery = 3",
         "[blocks]\nvectors = 2\n[[blocks.patterns]]\nname = \"a\"\npatterns = [\"*.q\", \"*.k\"]\n\
          [[blocks.patterns]]\nname = \"b\"\npatterns = [\"*\"]\n[budget]\nmax_overhead = 0.5",
@@ -105,6 +107,27 @@ fn a_configuration_reads_back_from_its_own_toml() {
         let config = ProbeConfig::from_toml_str(toml).unwrap();
         assert_eq!(ProbeConfig::from_toml_str(&config.to_toml()).unwrap(), config);
     }
+}
+
+#[test]
+fn blocks_without_a_word_on_what_they_are_are_layers() {
+    let blocks = |toml: &str| ProbeConfig::from_toml_str(toml).unwrap().blocks;
+    for (toml, by) in [
+        ("[blocks]", By::Layer),
+        ("[blocks]\nvectors = 2", By::Layer),
+        ("[blocks]\npatterns = []", By::Layer),
+        ("[blocks]\nby = \"tensor\"", By::Tensor),
+    ] {
+        let found = blocks(toml);
+        assert!(found.by == by && found.is_on(), "{toml}: {found:?}");
+    }
+    // Patterns say it, too; and what is off stays off.
+    let patterns = blocks("[blocks]\npatterns = [{ name = \"a\", patterns = [\"*\"] }]");
+    assert!(patterns.by == By::None && patterns.is_on(), "{patterns:?}");
+    for toml in ["", "[blocks]\nby = \"none\"\nvectors = 2"] {
+        assert!(!blocks(toml).is_on(), "{toml}");
+    }
+    assert_eq!(blocks(""), BlocksConfig::default());
 }
 
 fn begin(toml: &str) -> (Result<(), Error>, ClosureHost) {

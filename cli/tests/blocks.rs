@@ -131,7 +131,7 @@ fn numbers(found: &BlockDiagonal) -> Vec<f64> {
 }
 
 #[test]
-fn blocks_by_layer_tensor_and_kind_are_those_of_the_dense_hessian_on_one_rank_and_two() {
+fn blocks_by_layer_tensor_and_kind_are_those_of_the_dense_hessian_on_1_2_and_4_ranks() {
     let oracle = Oracle::new();
     let size = norm(&oracle.h);
     let case = case();
@@ -177,10 +177,12 @@ fn blocks_by_layer_tensor_and_kind_are_those_of_the_dense_hessian_on_one_rank_an
             }
         }
 
-        let two = report("2").block_diagonal.unwrap();
-        assert_eq!((two.hvps, two.blocks.len()), (found.hvps, found.blocks.len()));
-        for (a, b) in numbers(&found).into_iter().zip(numbers(&two)) {
-            assert_close(b, a, 1e-6 * a.abs().max(1e-3 * size), &format!("by {by} on two ranks"));
+        for ranks in ["2", "4"] {
+            let other = report(ranks).block_diagonal.unwrap();
+            assert_eq!((other.hvps, other.blocks.len()), (found.hvps, found.blocks.len()));
+            for (a, b) in numbers(&found).into_iter().zip(numbers(&other)) {
+                assert_close(b, a, 1e-6 * a.abs().max(1e-3 * size), &format!("by {by} on {ranks} ranks"));
+            }
         }
     }
 }

@@ -113,7 +113,7 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
         &change_weights(&|weights| {
             let _ = weights.remove(position(weights, up));
         }),
-        &["/model: ", &format!("`{up}` is missing")],
+        &["/model/model.safetensors: ", &format!("`{up}` is missing")],
     );
     says(
         &change_weights(&|weights| {
@@ -124,7 +124,7 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
     );
     says(
         &change_weights(&|weights| weights.push(("extra.weight".into(), tch::Tensor::from_slice(&[1.0])))),
-        &["`extra.weight`"],
+        &["/model/model.safetensors: ", "`extra.weight`"],
     );
     says(
         &change_weights(&|weights| {
@@ -142,6 +142,43 @@ fn a_model_that_cannot_be_used_is_named_by_file_tensor_and_reason() {
     }
     fs::write(model.join("config.json"), "{").unwrap();
     says(&case.error(&[]), &["config.json", "EOF"]);
+}
+
+#[test]
+fn of_a_model_in_parts_the_part_or_the_index_is_named() {
+    let case = case();
+    let model = case.path("model");
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    let weights = Shape::small(6).weights();
+    let up = "model.layers.0.mlp.up_proj.weight";
+    let part = |index: usize| format!("model-0000{}-of-00002.safetensors", index % 2 + 1);
+    for number in [0, 1] {
+        let own = weights.iter().enumerate().filter(|(index, _)| index % 2 == number);
+        let own: Vec<_> = own.map(|(_, (name, values))| (name.clone(), values.shallow_clone())).collect();
+        write_weights(&model.join(part(number)), &own);
+    }
+    let index = model.join("model.safetensors.index.json");
+    let write_index = |leave_out: &str| {
+        let named = weights.iter().enumerate().filter(|(_, (name, _))| name != leave_out);
+        let map: serde_json::Map<_, _> =
+            named.map(|(number, (name, _))| (name.clone(), json!(part(number)))).collect();
+        fs::write(&index, json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    };
+    write_index("");
+    case.report(&["--steps", "1", "--probes", "1"]);
+    fs::remove_file(case.path("report.json")).unwrap();
+
+    write_index(up);
+    says(&case.error(&[]), &["/model/model.safetensors.index.json: ", &format!("`{up}` is missing")]);
+    write_index("");
+    let second = model.join(part(1));
+    let whole = fs::read(&second).unwrap();
+    for length in [0, 7, whole.len() / 2, whole.len() - 1] {
+        fs::write(&second, &whole[..length]).unwrap();
+        says(&case.error(&[]), &["model-00002-of-00002.safetensors: ", "not a whole safetensors file"]);
+    }
+    fs::remove_file(&second).unwrap();
+    says(&case.error(&["--ranks", "2"]), &["model-00002-of-00002.safetensors", "No such file"]);
 }
 
 #[test]

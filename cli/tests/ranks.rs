@@ -21,7 +21,7 @@ fn case_of(shape: &Shape, sequences: &[(i64, i64)]) -> Case {
     Case::new(shape, &lines)
 }
 
-/// The first ten steps of each T to 10⁻⁶‖T‖.
+/// The first ten steps of each T to 10⁻⁶‖T‖, and what follows from T as far as that says.
 fn same_in_f64(one: &Snapshot, other: &Snapshot) {
     let what = |name: &str| format!("{name} on {} ranks", other.world_size);
     assert_eq!((one.parameters, one.tokens, one.seed), (other.parameters, other.tokens, other.seed));
@@ -34,6 +34,31 @@ fn same_in_f64(one: &Snapshot, other: &Snapshot) {
             assert_close(b.beta[j], a.beta[j], 1e-6 * norm, &what("β"));
         }
     }
+    let nodes = one.probes.iter().flat_map(|run| &run.nodes);
+    let (norm, n) = (nodes.fold(0.0_f64, |norm, node| norm.max(node.abs())), one.parameters as f64);
+    for (a, b, name) in
+        [(one.lambda_max, other.lambda_max, "λ_max"), (one.lambda_min, other.lambda_min, "λ_min")]
+    {
+        assert_close(b.value, a.value, 1e-6 * norm, &what(name));
+        assert_close(b.lanczos_residual, a.lanczos_residual, 1e-6 * norm, &what("what Lanczos leaves"));
+        same_noise(a.hvp_error, b.hvp_error, &what("the error of the products"));
+    }
+    for (a, b, scale, name) in [
+        (one.trace, other.trace, n * norm, "the trace"),
+        (one.frobenius_norm, other.frobenius_norm, n.sqrt() * norm, "‖H‖_F"),
+    ] {
+        assert_close(b.mean, a.mean, 1e-6 * scale, &what(name));
+        let errors = [a, b].map(|estimate| estimate.standard_error.expect("several probe vectors"));
+        assert_close(errors[1], errors[0], 1e-6 * scale, &what("the standard error"));
+    }
+    same_noise(one.unresolved.floor, other.unresolved.floor, &what("the floor"));
+}
+
+/// Other sums have other rounding errors, of the same size.
+#[track_caller]
+fn same_noise(one: f64, other: f64, what: &str) {
+    println!("{what}: {one:e} {other:e}, ratio {}", other / one);
+    assert!(one > 0.0 && (0.1..10.0).contains(&(other / one)), "{what}: {other:e} instead of {one:e}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::closure_host::ClosureHost;
-use common::dense::{distance, eigenvalues};
+use common::dense::eigenvalues;
 use common::llama::{Example, Shape, targets};
 use common::{Case, assert_close, text, tokens};
 use nalgebra::{DMatrix, SymmetricEigen};
@@ -11,10 +11,6 @@ use tch::{Kind, Tensor};
 
 fn lines(examples: &[Example]) -> Vec<String> {
     examples.iter().map(Example::line).collect()
-}
-
-fn magnitude(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
 #[test]
@@ -54,38 +50,6 @@ fn an_indefinite_hessian_is_found_as_double_backward_has_it() {
     let found = report.frobenius_norm;
     assert_close(found.mean, frobenius, 3.0 * found.standard_error.unwrap(), "‖H‖_F");
     assert!(found.standard_error.unwrap() < 0.2 * frobenius, "an error that says something: {found:?}");
-}
-
-#[test]
-fn more_steps_than_parameters_are_cut_to_all_of_them_with_a_note() {
-    let shape =
-        Shape { vocabulary: 11, hidden: 4, inner: 6, heads: 1, key_value_heads: 1, ..Shape::small(1) };
-    let examples = [Example::new(&tokens(1, 14, shape.vocabulary), None)];
-    let exact = eigenvalues(&ClosureHost::new(shape.model(&examples), Kind::Double).dense_hessian());
-    let norm = magnitude(&exact);
-
-    let case = Case::new(&shape, &lines(&examples));
-    let output = case.command(&["--dtype", "f64", "--steps", "5000", "--probes", "1"]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let note = format!("--steps 5000 is more than the model's {} parameters", shape.parameters());
-    assert!(text(&output.stderr).contains(&note), "{}", text(&output.stderr));
-    let report = common::read_report(&case.path("report.json"));
-    let run = &report.probes[0];
-    assert!(run.alpha.len() as u64 <= shape.parameters());
-    assert!(run.alpha.len() > 60, "only {} steps", run.alpha.len());
-    for (&node, &weight) in run.nodes.iter().zip(&run.weights).filter(|(_, weight)| **weight > 1e-10) {
-        let off = distance(node, &exact);
-        assert!(off <= 1e-5 * norm, "no eigenvalue at {node} (weight {weight:e}): {off:e} off");
-    }
-    for &value in exact.iter().filter(|value| value.abs() > 1e-3 * norm) {
-        let off = distance(value, &run.nodes);
-        assert!(off <= 1e-5 * norm, "the eigenvalue {value} is not found: {off:e} off");
-    }
-    assert_close(report.lambda_max.value, exact[exact.len() - 1], 1e-5 * norm, "λ_max");
-    assert_close(report.lambda_min.value, exact[0], 1e-5 * norm, "λ_min");
-    // One probe vector gives no error, and says so.
-    assert_eq!(report.trace.standard_error, None);
-    assert!(text(&output.stdout).contains("one probe vector"), "{}", text(&output.stdout));
 }
 
 /// The extreme Ritz values after `steps` steps from a Gaussian start, of exact products and with the whole basis
@@ -236,49 +200,4 @@ fn the_loss_is_the_mean_over_all_counted_targets_of_the_file() {
     let report = case.report(&["--steps", "2", "--probes", "1"]);
     assert_close(report.loss, expected, 1e-5 * expected, "the loss in f32");
     assert_ne!(report.loss, expected);
-}
-
-#[test]
-fn the_flags_reach_the_probe_and_the_log() {
-    let shape = Shape::small(2);
-    let case = Case::new(&shape, &lines(&[Example::new(&tokens(1, 9, shape.vocabulary), None)]));
-    let logdir = case.path("log");
-    let mut command = case.command(&["--dtype", "f64", "--steps", "5", "--probes", "3", "--seed", "17"]);
-    command.args(["--difference", "central", "--step-size", "absolute=1e-4", "--reorthogonalize", "3"]);
-    command.args(["--threads", "1", "--logdir"]).arg(&logdir);
-    let report = case.report_of(command);
-    assert_eq!(report.seed, 17);
-    assert_eq!(report.probes.iter().map(|probe| probe.alpha.len()).collect::<Vec<_>>(), [5, 5, 5]);
-    assert_eq!((report.hvp.central, report.hvp.forward), (15, 0));
-    assert_eq!((report.hvp.step_min, report.hvp.step_max), (1e-4, 1e-4));
-    assert_eq!(report.cost.basis_bytes, 3 * 8 * shape.parameters());
-
-    let logged = std::fs::read_to_string(logdir.join("snapshots.jsonl")).unwrap();
-    let snapshot = logged.lines().find(|line| line.contains("\"record\":\"snapshot\"")).unwrap();
-    assert_eq!(serde_json::from_str::<hessian_probe::Snapshot>(snapshot).unwrap(), report);
-    let events = std::fs::read_dir(&logdir).unwrap().filter_map(Result::ok);
-    assert!(events.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("tfevents")));
-
-    // Formulas and memory are on the terminal, too.
-    let output =
-        case.command(&["--dtype", "f64", "--steps", "3", "--difference", "central4"]).output().unwrap();
-    let (table, again) = (text(&output.stdout), common::read_report(&case.path("report.json")));
-    assert_eq!((again.hvp.central4, again.hvp.central), (6, 0));
-    assert!(table.contains("6 by central differences of fourth order"), "{table}");
-    assert!(table.lines().any(|line| line.starts_with("peak memory")), "{table}");
-    // Outliers that are deflated are found by a run of their own.
-    let deflated =
-        case.report(&["--dtype", "f64", "--steps", "12", "--deflate", "2", "--reorthogonalize", "partial"]);
-    assert!(deflated.probes.iter().all(|probe| probe.deflated.len() == 2), "{:?}", deflated.probes);
-
-    // Shown from either file.
-    for file in [case.path("report.json"), logdir.join("snapshots.jsonl")] {
-        let shown = common::program().arg("show").arg(&file).output().unwrap();
-        assert!(shown.status.success(), "{}", text(&shown.stderr));
-        let table = text(&shown.stdout);
-        assert!(table.contains("λ_max") && table.contains(&format!("{}", shape.parameters())), "{table}");
-    }
-    let shown = common::program().arg("show").arg(case.path("data.jsonl")).output().unwrap();
-    assert_eq!(shown.status.code(), Some(1));
-    assert!(text(&shown.stderr).contains("neither a report"), "{}", text(&shown.stderr));
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The fewest products of any plan: one vector, its product and two draws of signs.
 pub const LEAST_HVPS: u64 = 3;
 
-/// How much of the Hessian is block-diagonal, and what the blocks are like. Off by default.
+/// How much of the Hessian is block-diagonal, and what the blocks are like. Off by default; a section `[blocks]` that says
+/// neither `by` nor `patterns` means layers.
 ///
 /// ```
 /// let config = hessian_probe::ProbeConfig::from_toml_str(
@@ -33,9 +34,9 @@ pub const LEAST_HVPS: u64 = 3;
 /// # Ok::<(), hessian_probe::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "Section")]
 pub struct BlocksConfig {
-    /// What a block is.
+    /// What a block is; a layer in a section that says nothing of it.
     pub by: By,
     /// How the block-diagonal part is applied to a vector.
     pub method: Method,
@@ -72,6 +73,47 @@ impl Default for BlocksConfig {
             every: 1,
             patterns: Vec::new(),
         }
+    }
+}
+
+/// A `[blocks]` as it is written: whoever writes one wants blocks, whether `by` is there or not.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    by: Option<By>,
+    method: Method,
+    vectors: usize,
+    draws: usize,
+    along_gradient: bool,
+    spectrum_steps: usize,
+    max_hvps: Option<u64>,
+    every: u64,
+    patterns: Vec<NamedPatterns>,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        let BlocksConfig {
+            by: _,
+            method,
+            vectors,
+            draws,
+            along_gradient,
+            spectrum_steps,
+            max_hvps,
+            every,
+            patterns,
+        } = BlocksConfig::default();
+        Self { by: None, method, vectors, draws, along_gradient, spectrum_steps, max_hvps, every, patterns }
+    }
+}
+
+impl From<Section> for BlocksConfig {
+    fn from(section: Section) -> Self {
+        let Section { by, method, vectors, draws, along_gradient, spectrum_steps, max_hvps, every, patterns } =
+            section;
+        let by = by.unwrap_or(if patterns.is_empty() { By::Layer } else { By::None });
+        Self { by, method, vectors, draws, along_gradient, spectrum_steps, max_hvps, every, patterns }
     }
 }
 

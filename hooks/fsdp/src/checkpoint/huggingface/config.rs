@@ -260,6 +260,34 @@ mod tests {
         assert!(read(&new).unwrap_err().to_string().contains("`rope_parameters.rope_theta`"));
     }
 
+    /// Llama 3's own directories have the old spelling alone, most others by now the new one.
+    #[test]
+    fn either_spelling_alone_says_all_of_llama3() {
+        let scaling = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        });
+        let expected = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let mut old = with("rope_scaling", scaling.clone());
+        old["rope_theta"] = json!(500_000.0);
+        let found = read(&old).unwrap();
+        assert_eq!((found.rope_theta, &found.rope_scaling), (5e5, &expected));
+
+        let mut new = with("rope_parameters", scaling);
+        new.as_object_mut().unwrap().remove("rope_theta");
+        new["rope_parameters"]["rope_theta"] = json!(500_000.0);
+        let found = read(&new).unwrap();
+        assert_eq!((found.rope_theta, &found.rope_scaling), (5e5, &expected));
+        // Two that differ are nobody's.
+        new["rope_scaling"] = json!({"type": "linear", "factor": 2.0});
+        assert!(read(&new).unwrap_err().to_string().contains("`rope_scaling`"));
+    }
+
     #[test]
     fn what_would_change_the_mathematics_is_an_error_that_names_the_key() {
         let cases = [

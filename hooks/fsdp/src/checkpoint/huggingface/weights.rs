@@ -22,7 +22,8 @@ const PIECE: usize = 1 << 22;
 
 /// All weights of a model, not yet read.
 pub(in crate::checkpoint) struct Weights {
-    directory: PathBuf,
+    /// The file that says what weights there are: the one with all of them, or the index.
+    listing: PathBuf,
     files: Vec<WeightFile>,
     /// The file of each weight.
     places: BTreeMap<String, usize>,
@@ -43,10 +44,11 @@ struct Index {
 impl Weights {
     /// The weights in `directory`: like transformers, one file is preferred to an index.
     pub(in crate::checkpoint) fn open(directory: &Path, rank: usize) -> Result<Self> {
-        if directory.join(SINGLE).is_file() {
-            let file = WeightFile::open(&directory.join(SINGLE), rank)?;
+        let single = directory.join(SINGLE);
+        if single.is_file() {
+            let file = WeightFile::open(&single, rank)?;
             let places = file.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
-            return Ok(Self { directory: directory.into(), files: vec![file], places });
+            return Ok(Self { listing: single, files: vec![file], places });
         }
         let path = directory.join(INDEX);
         let refuse = |reason: String| Error::HuggingFace { path: path.clone(), reason };
@@ -81,7 +83,7 @@ impl Weights {
             }
             places.insert(weight, number);
         }
-        Ok(Self { directory: directory.into(), files, places })
+        Ok(Self { listing: path, files, places })
     }
 
     fn file(&self, name: &str) -> Option<&WeightFile> {
@@ -95,7 +97,7 @@ impl WeightFiles for Weights {
     }
 
     fn error(&self, reason: String) -> Error {
-        Error::HuggingFace { path: self.directory.clone(), reason }
+        Error::HuggingFace { path: self.listing.clone(), reason }
     }
 
     fn check(&self, parameter: &ParameterSpec) -> Result<()> {
@@ -108,7 +110,7 @@ impl WeightFiles for Weights {
                 ""
             };
             let reason = format!("the weight `{name}` is missing{tied}");
-            return Err(Error::HuggingFace { path: self.directory.clone(), reason });
+            return Err(self.error(reason));
         };
         let refuse = |reason: String| Err(Error::HuggingFace { path: file.file.path().into(), reason });
         let shape: Vec<i64> =
@@ -136,13 +138,10 @@ impl WeightFiles for Weights {
         };
         match self.places.keys().find(unused) {
             None => Ok(()),
-            Some(name) => Err(Error::HuggingFace {
-                path: self.directory.clone(),
-                reason: format!(
-                    "the weight `{name}` is not one of a {} of these sizes",
-                    Family::of(model).architecture()
-                ),
-            }),
+            Some(name) => Err(self.error(format!(
+                "the weight `{name}` is not one of a {} of these sizes",
+                Family::of(model).architecture()
+            ))),
         }
     }
 
