@@ -32,7 +32,7 @@ fn the_demo_shows_spectrum_and_blocks_within_15_minutes_and_16_gb() {
         Err(error) => panic!("{error}"),
     };
     let snapshots: Vec<Snapshot> =
-        read_jsonl(&logs.join("snapshots.jsonl")).unwrap().filter_map(snapshot).collect();
+        read_jsonl(logs.join("snapshots.jsonl")).unwrap().filter_map(snapshot).collect();
     let [first, last] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
     let peaks = [first, last].map(|snapshot| snapshot.cost.peak_memory_bytes.unwrap());
     println!("{:.0} s; {:.1} GB", took.as_secs_f64(), peaks[0].max(peaks[1]) as f64 / 1e9);
