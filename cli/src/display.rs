@@ -6,6 +6,9 @@ use hessian_probe_c10d::RankLogger;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
 
+/// What a bar looks like.
+const TEMPLATE: &str = "{bar:30} {msg}  {elapsed} so far, {eta} left";
+
 /// One rank's view. Only rank 0 has a bar; the others log warnings where logs are asked for.
 #[derive(Debug)]
 pub struct Display {
@@ -60,7 +63,7 @@ impl Display {
 
     fn begin(&self, length: u64) {
         self.bar.set_length(length);
-        let style = ProgressStyle::with_template("{bar:30} {msg}  {elapsed} so far, {eta} left");
+        let style = ProgressStyle::with_template(TEMPLATE);
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     }
 
@@ -112,5 +115,94 @@ impl Write for AboveBar {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hessian_probe::{
+        Gradient, HessianProbe, Host, HostError, ProbeConfig, ProcessGroup, Shard, SingleProcess,
+    };
+    use std::sync::{Arc, Mutex};
+    use tch::Tensor;
+
+    /// L = ½ Σ (i+1) x_i², in two tensors.
+    struct Valley([Tensor; 2]);
+
+    impl Host for Valley {
+        fn shards(&self) -> Vec<Shard> {
+            Shard::whole(
+                ["a", "b"].iter().zip(&self.0).map(|(name, x)| (name.to_string(), x.shallow_clone())),
+                false,
+            )
+        }
+
+        fn gradient(&mut self) -> Result<Gradient, HostError> {
+            let factors = Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0]);
+            let tensors: Vec<Tensor> = self.0.iter().map(|x| x * &factors).collect();
+            let loss =
+                tensors.iter().zip(&self.0).map(|(g, x)| g.dot(x).double_value(&[])).sum::<f64>() / 2.0;
+            Ok(Gradient { loss, tensors })
+        }
+
+        fn group(&self) -> &dyn ProcessGroup {
+            &SingleProcess
+        }
+    }
+
+    /// Message, place and length of the bar after each word of a probe with this configuration.
+    fn seen(toml: &str, products: u64) -> Vec<(String, u64)> {
+        let display = Display { bar: ProgressBar::hidden() };
+        let (mut advance, bar) = (display.bar(products), display.bar.clone());
+        assert_eq!(
+            (bar.message().as_str(), bar.length()),
+            ("measuring the gradient's noise", Some(products))
+        );
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&seen);
+        let config = format!("{toml}\n[log]\ntensorboard = false\njsonl = false");
+        let mut probe = HessianProbe::new(ProbeConfig::from_toml_str(&config).unwrap()).unwrap();
+        probe.on_progress(move |progress| {
+            advance(progress);
+            shared.lock().unwrap().push((bar.message(), bar.position()));
+        });
+        let x = || Tensor::from_slice(&[1.0, -2.0, 0.5, 3.0]);
+        probe.probe(0, &mut Valley([x(), x()])).unwrap();
+        let seen = seen.lock().unwrap().clone();
+        seen
+    }
+
+    #[test]
+    fn the_bar_goes_through_all_products_and_ends_full() {
+        let places = seen("[slq]\nsteps = 3\nprobes = 2", 6);
+        let steps = places.iter().map(|(message, _)| message.as_str()).collect::<Vec<_>>();
+        for step in
+            ["probe 1/2, step 1/3", "probe 1/2, step 3/3", "probe 2/2, step 1/3", "probe 2/2, step 3/3"]
+        {
+            assert!(steps.contains(&step), "{step}: {steps:?}");
+        }
+        assert!(places.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{places:?}");
+        assert_eq!(places.last().unwrap().1, 6, "{places:?}");
+
+        // A run that ends early, here after the four eigenvalues that there are, counts as all that it could be.
+        let places = seen("[slq]\nsteps = 8\nprobes = 2", 16);
+        assert_eq!(places.last().unwrap().1, 16, "{places:?}");
+
+        // Blocks come after, and the bar goes on from where it is.
+        let blocks = "[blocks]\nby = \"tensor\"\nspectrum_steps = 0\nvectors = 2";
+        let places = seen(&format!("[slq]\nsteps = 3\nprobes = 1\n{blocks}"), 12);
+        let (message, place) = places.last().unwrap();
+        assert!(message.starts_with("blocks, product ") && *place > 3, "{places:?}");
+        let (done, planned) = message["blocks, product ".len()..].split_once('/').unwrap();
+        assert_eq!(done, planned, "{message}");
+        assert_eq!(*place, 3 + planned.parse::<u64>().unwrap());
+    }
+
+    #[test]
+    fn the_bar_is_drawn_as_it_is_meant() {
+        // Or else it would be some other bar, without a word on the time.
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+        assert!(["{msg}", "{elapsed}", "{eta}"].iter().all(|part| TEMPLATE.contains(part)));
     }
 }

@@ -1,5 +1,9 @@
 //! Files that are damaged, or that claim what cannot be.
 
+#[path = "common/handmade_gguf.rs"]
+mod handmade_gguf;
+
+use handmade_gguf::{Handmade, string};
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use hessian_probe_fsdp::{Error, ModelSource};
 use proptest::prelude::*;
@@ -85,44 +89,6 @@ proptest! {
     }
 }
 
-/// A file by hand: pairs and tensors as bytes.
-#[derive(Default)]
-struct Handmade {
-    pairs: Vec<Vec<u8>>,
-    tensors: Vec<Vec<u8>>,
-    data: usize,
-}
-
-fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
-impl Handmade {
-    fn pair(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
-        self.pairs.push([&string(key)[..], &kind.to_le_bytes(), value].concat());
-        self
-    }
-
-    fn tensor(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
-        let sizes: Vec<u8> = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
-        let dimensions = (shape.len() as u32).to_le_bytes();
-        self.tensors.push(
-            [&string(name)[..], &dimensions, &sizes, &kind.to_le_bytes(), &offset.to_le_bytes()].concat(),
-        );
-        self
-    }
-
-    fn error(&self) -> String {
-        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-        bytes.extend((self.tensors.len() as u64).to_le_bytes());
-        bytes.extend((self.pairs.len() as u64).to_le_bytes());
-        bytes.extend(self.pairs.concat());
-        bytes.extend(self.tensors.concat());
-        bytes.resize(bytes.len().next_multiple_of(32) + self.data, 0);
-        read_all(&bytes).expect_err("it should be refused")
-    }
-}
-
 #[test]
 fn an_error_names_the_tensor_or_key_and_the_reason() {
     let new = Handmade::default;
@@ -169,7 +135,7 @@ fn an_error_names_the_tensor_or_key_and_the_reason() {
         ),
     ];
     for (handmade, expected) in cases {
-        let message = handmade.error();
+        let message = read_all(&handmade.bytes()).expect_err("it should be refused");
         assert!(message.contains(expected), "{message}\ninstead of {expected}");
     }
 }

@@ -95,7 +95,10 @@ pub(super) fn read_config(file: &GgufFile) -> Result<(Architecture, LlamaConfig)
         )
     };
     config.validate().map_err(|error| match error {
-        Error::Config { key, reason } => file.error(format!("the model's `{key}` {reason}")),
+        Error::Config { key, reason } => {
+            let key = key.strip_prefix("model.").unwrap_or(&key);
+            file.error(format!("the model's `{key}` {reason}"))
+        }
         other => other,
     })?;
     keys.check_heads(&config)?;
@@ -181,31 +184,37 @@ impl Keys<'_> {
 
     fn rope(&self) -> Result<(f64, RopeScaling)> {
         let theta = self.number("rope.freq_base")?.unwrap_or(1e4);
-        let linear = self.number("rope.scaling.factor")?;
-        let kind = match self.file.optional(&self.key("rope.scaling.type"), "a string", Some)? {
-            Some(_) => self.file.string(&self.key("rope.scaling.type"))?,
-            None => "none",
+        // Its old name counts where the new one is not there.
+        let factor = match self.number("rope.scaling.factor")? {
+            Some(factor) => Some(factor),
+            None => self.number("rope.scale_linear")?,
         };
+        let linear = |factor: Option<f64>| match factor {
+            None | Some(0.0 | 1.0) => RopeScaling::Default,
+            Some(factor) => RopeScaling::Linear { factor },
+        };
+        let kind = match self.file.optional(&self.key("rope.scaling.type"), "a string", Some)? {
+            Some(_) => Some(self.file.string(&self.key("rope.scaling.type"))?),
+            None => None,
+        };
+        // As llama.cpp has it: nothing is scaled by the type "none", and a factor without a type is a linear one.
         let scaling = match kind {
-            "none" => match self.number("rope.scale_linear")? {
-                None => RopeScaling::Default,
-                Some(1.0) => RopeScaling::Default,
-                Some(factor) => RopeScaling::Linear { factor },
-            },
-            "linear" => RopeScaling::Linear {
-                factor: linear.ok_or_else(|| self.error("rope.scaling.factor", "is missing"))?,
-            },
-            other => {
+            None => linear(factor),
+            Some("none") => RopeScaling::Default,
+            Some("linear") => {
+                linear(Some(factor.ok_or_else(|| self.error("rope.scaling.factor", "is missing"))?))
+            }
+            Some(other) => {
                 let reason =
                     format!("is {other:?}; \"none\", \"linear\" and a tensor `{ROPE_FACTORS}` can be used");
                 return Err(self.error("rope.scaling.type", &reason));
             }
         };
         let Some(info) = self.file.tensor(ROPE_FACTORS) else { return Ok((theta, scaling)) };
-        if !scaling.is_default() {
+        if let RopeScaling::Linear { factor } = scaling {
             let reason =
-                format!("is {kind:?}, and there is a tensor `{ROPE_FACTORS}`; only one of them can be used");
-            return Err(self.error("rope.scaling.type", &reason));
+                format!("is {factor}, and there is a tensor `{ROPE_FACTORS}`; only one of them can be used");
+            return Err(self.error("rope.scaling.factor", &reason));
         }
         // A head has few elements; a file may claim anything.
         if info.numel() > 1 << 16 {
