@@ -169,8 +169,7 @@ mod tests {
         });
         let x = || Tensor::from_slice(&[1.0, -2.0, 0.5, 3.0]);
         probe.probe(0, &mut Valley([x(), x()])).unwrap();
-        let seen = seen.lock().unwrap().clone();
-        seen
+        seen.lock().unwrap().clone()
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::process::Stdio;
 /// Both ends of a terminal of 24 lines of 100 characters: what the program writes to the second is read from the first.
 fn terminal() -> (File, OwnedFd) {
     let (mut ours, mut theirs) = (-1, -1);
-    let mut size = libc::winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     let null = std::ptr::null_mut();
     // SAFETY: the pointers are to variables that live as long as the call, or null where that means a default.
-    let result = unsafe { libc::openpty(&mut ours, &mut theirs, null, std::ptr::null_mut(), &mut size) };
+    let result = unsafe { libc::openpty(&mut ours, &mut theirs, null, std::ptr::null_mut(), &size) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     // SAFETY: two descriptors that were just opened and belong to nobody else.
     unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) }

@@ -183,7 +183,7 @@ mod tests {
             alpha: 0.0,
             rounding: 0.0,
         };
-        let record = ProductRecord { scheme, step: h, error, parity, rounding: 0.0 };
+        let record = ProductRecord { scheme, step: h, error, parity, rounding: 0.0, given_up: 0 };
         let tried = Tried { measured, record, curvature: CURVATURE, error };
         let better = operator.better(&tried);
         (tried, better)
