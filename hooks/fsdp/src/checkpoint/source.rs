@@ -216,3 +216,94 @@ impl Trainer {
         Ok(trainer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    /// A weight's name, and the first and the number of the elements that were read of it.
+    type Read = (String, usize, usize);
+
+    /// Weights that are nowhere: element i of each is i, in pieces of a few; and what was read of them.
+    struct Recorded(Rc<RefCell<Vec<Read>>>);
+
+    impl WeightFiles for Recorded {
+        fn count(&self) -> usize {
+            usize::MAX
+        }
+
+        fn error(&self, reason: String) -> Error {
+            Error::Data(reason)
+        }
+
+        fn check(&self, _: &ParameterSpec) -> Result<()> {
+            Ok(())
+        }
+
+        fn check_unused(&self, _: &[&ParameterSpec], _: &LlamaConfig) -> Result<()> {
+            Ok(())
+        }
+
+        fn read(&self, name: &str, start: usize, len: usize, sink: &mut Sink<'_>) -> Result<(), TchError> {
+            self.0.borrow_mut().push((name.to_owned(), start, len));
+            let values: Vec<f32> = (start..start + len).map(|index| index as f32).collect();
+            for (number, piece) in values.chunks(7).enumerate() {
+                sink(7 * number, &Tensor::f_from_slice(piece)?)?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_element_is_read_by_one_rank_and_once() {
+        // Sizes that no number of ranks here divides, but 1.
+        for tied in [false, true] {
+            let config = LlamaConfig {
+                num_key_value_heads: Some(1),
+                tie_word_embeddings: tied,
+                qk_norm: true,
+                ..LlamaConfig::new(37, 10, 27, 2, 5)
+            };
+            let model = Llama::new(config.clone(), Kind::Float, Device::Cpu).unwrap();
+            for ranks in 1..=4 {
+                let mut reads = BTreeMap::<String, Vec<usize>>::new();
+                for rank in 0..ranks {
+                    let record = Rc::new(RefCell::new(Vec::new()));
+                    let source = ModelSource::checked(config.clone(), Recorded(Rc::clone(&record))).unwrap();
+                    assert!(record.borrow().is_empty(), "opening a model reads no weight");
+                    let parameters = ShardedParameters::zeros(&model, rank, ranks).unwrap();
+                    source.read_into(&parameters, rank).unwrap();
+
+                    let (mut own, mut read) = (0, 0);
+                    for (name, start, len) in record.take() {
+                        read += len;
+                        let counts = reads.entry(name.clone()).or_default();
+                        counts.resize(counts.len().max(start + len), 0);
+                        counts[start..start + len].iter_mut().for_each(|count| *count += 1);
+                    }
+                    for (layout, shard) in parameters.layouts().iter().zip(parameters.flat_shards()) {
+                        let values = Vec::<f32>::try_from(shard).unwrap();
+                        let mut expected = vec![0.0; values.len()];
+                        for parameter in &layout.parameters {
+                            let slice = layout.slice(rank, parameter);
+                            own += slice.len;
+                            for index in 0..slice.len {
+                                expected[slice.shard_start + index] = (slice.parameter_start + index) as f32;
+                            }
+                        }
+                        assert_eq!(values, expected, "{} of rank {rank} of {ranks}", layout.name);
+                    }
+                    assert_eq!(read, own, "rank {rank} of {ranks} reads what it keeps");
+                }
+                for parameter in model.blocks().iter().flat_map(|block| &block.parameters) {
+                    let counts = reads.remove(&parameter.name).unwrap_or_default();
+                    assert_eq!(counts, vec![1; parameter.numel()], "{} on {ranks} ranks", parameter.name);
+                }
+                assert!(reads.is_empty(), "{:?}", reads.keys());
+            }
+        }
+    }
+}
