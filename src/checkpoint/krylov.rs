@@ -199,17 +199,19 @@ impl KrylovStore {
     /// What was saved is of no use: the first run is to be. The state goes before vectors of other values take the names of
     /// those that it refers to: all ranks communicate before they write any.
     pub(crate) fn afresh(&mut self) {
-        if self.rank == 0 {
-            let path = self.state_path();
-            let removed = fs::remove_file(&path).and_then(|()| atomic::sync_directory(&self.directory));
-            if let Err(error) = removed
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                log::warn!("{} cannot be removed: {error}", path.display());
-            }
-        }
+        self.remove_state();
         self.run = 0;
         self.written = 0;
+    }
+
+    fn remove_state(&self) {
+        let path = self.state_path();
+        if self.rank == 0
+            && let Err(error) = fs::remove_file(&path).and_then(|()| atomic::sync_directory(&self.directory))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("{} cannot be removed: {error}", path.display());
+        }
     }
 
     /// What was saved; `None` where nothing was.
@@ -249,8 +251,9 @@ impl KrylovStore {
         Ok(())
     }
 
-    /// The probe is complete.
+    /// The probe is complete. The state goes first: a process killed amid this leaves none whose vectors are gone.
     pub(crate) fn remove(&self) {
+        self.remove_state();
         if self.rank == 0
             && let Err(error) = fs::remove_dir_all(&self.directory)
             && error.kind() != io::ErrorKind::NotFound
