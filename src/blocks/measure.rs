@@ -86,9 +86,8 @@ pub(crate) fn on_loan(
     observer: &mut Observer,
 ) -> Result<BlockDiagonal> {
     let plan = Plan::new(&config.blocks, partition);
-    // Before it is spent, and once.
-    let level = if operator.rank() == 0 { ::log::Level::Info } else { ::log::Level::Debug };
-    ::log::log!(level, "[rank {}] to be spent on blocks: {plan}", operator.rank());
+    // Before it is spent; at debug, since a probe has one line at info.
+    ::log::debug!("blocks: {plan}");
     operator.limit_redone(plan.spare());
     let before = (std::mem::take(&mut operator.products), operator.redone);
     let gradient = operator.gradient_at_origin();
