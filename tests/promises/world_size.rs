@@ -175,14 +175,15 @@ fn lambda_max_and_trace_are_the_same_on_1_2_and_4_ranks_in_f32() {
             let what = |name| format!("{name} on {} ranks", other.world_size);
             let scale = one.lambda_max.value.abs();
             close(one.lambda_max.value, other.lambda_max.value, 1e-4 * scale, &what("λ_max"));
-            // The trace is a sum of values of both signs: its scale is that of its own quadrature.
-            let scale = one.parameters as f64
-                * one.probes[0]
-                    .nodes
-                    .iter()
-                    .zip(&one.probes[0].weights)
-                    .map(|(x, w)| (x * w).abs())
-                    .sum::<f64>();
+            // Values of both signs, of which a twelfth is left: the errors of forward products, a few thousandths each in
+            // f32, are compared with what cancels.
+            let scale = if one.hvp.forward == 0 {
+                one.trace.mean.abs()
+            } else {
+                let run = &one.probes[0];
+                let absolute: f64 = run.nodes.iter().zip(&run.weights).map(|(x, w)| (x * w).abs()).sum();
+                one.parameters as f64 * absolute
+            };
             close(one.trace.mean, other.trace.mean, 1e-4 * scale, &what("trace"));
         }
     }

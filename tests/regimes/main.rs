@@ -6,6 +6,8 @@ mod closure_host;
 #[path = "../support/dense.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod dense;
+#[path = "../support/mixed.rs"]
+mod mixed;
 #[path = "../support/models.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod models;
