@@ -206,8 +206,15 @@ impl KrylovStore {
 
     fn remove_state(&self) {
         let path = self.state_path();
+        self.remove_with(&path, |path| {
+            fs::remove_file(path).and_then(|()| atomic::sync_directory(&self.directory))
+        });
+    }
+
+    /// By rank 0: what is not there is removed.
+    fn remove_with(&self, path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) {
         if self.rank == 0
-            && let Err(error) = fs::remove_file(&path).and_then(|()| atomic::sync_directory(&self.directory))
+            && let Err(error) = remove(path)
             && error.kind() != io::ErrorKind::NotFound
         {
             log::warn!("{} cannot be removed: {error}", path.display());
@@ -254,12 +261,7 @@ impl KrylovStore {
     /// The probe is complete. The state goes first: a process killed amid this leaves none whose vectors are gone.
     pub(crate) fn remove(&self) {
         self.remove_state();
-        if self.rank == 0
-            && let Err(error) = fs::remove_dir_all(&self.directory)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("{} cannot be removed: {error}", self.directory.display());
-        }
+        self.remove_with(&self.directory, |directory| fs::remove_dir_all(directory));
     }
 }
 

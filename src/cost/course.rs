@@ -2,7 +2,7 @@
 
 use crate::config::{Difference, ProbeConfig};
 use crate::error::{Error, Result};
-use crate::operator::PARITY_EVERY;
+use crate::operator::{PARITY_EVERY, Scheme};
 use crate::spectrum::Snapshot;
 
 /// Gradients of a calibration besides those of its distances: one again at θ₀, and two central products.
@@ -13,11 +13,11 @@ const PER_DISTANCE: u64 = 6;
 /// Hessian-vector products by formula.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Products {
-    /// One gradient each.
+    /// By forward differences.
     pub forward: u64,
-    /// Two.
+    /// By central ones.
     pub central: u64,
-    /// Four.
+    /// By central ones of fourth order.
     pub central4: u64,
     /// By the host, which differentiates twice.
     pub exact: u64,
@@ -63,10 +63,16 @@ impl Products {
         }
     }
 
-    /// The gradients that they take.
+    /// The gradients that they take, each as many as [its formula](Scheme::gradients).
     #[must_use]
     pub fn gradients(&self) -> u64 {
-        self.forward + 2 * self.central + 4 * self.central4
+        let all = [
+            (self.forward, Scheme::Forward),
+            (self.central, Scheme::Central),
+            (self.central4, Scheme::Central4),
+            (self.exact, Scheme::Exact),
+        ];
+        all.into_iter().map(|(count, scheme)| count * scheme.gradients()).sum()
     }
 
     /// How many there are.

@@ -11,6 +11,7 @@ use crate::operator::{Calibration, FiniteDifference, Start};
 use crate::sharded::layout::Layout;
 use crate::sharded::ranks::Ranks;
 use crate::sharded::vector::ShardedVector;
+use crate::slq::predicted_errors;
 use crate::spectrum::quadrature;
 use std::time::Instant;
 use tch::{TchError, Tensor};
@@ -102,8 +103,7 @@ pub(super) fn lanczos_run(
         during: RUNNING,
     })?;
     let moment = |power| spectrum.nodes.iter().zip(&spectrum.weights).map(|(x, t)| t * x.powi(power)).sum();
-    let mut errors: Vec<f64> = operator.products[products..].iter().map(|product| product.error).collect();
-    errors.sort_by(f64::total_cmp);
+    let errors = predicted_errors(&operator.products[products..]);
     let summary = RunSummary {
         alpha: run.alpha.clone(),
         beta: run.beta.clone(),
@@ -113,8 +113,8 @@ pub(super) fn lanczos_run(
         second_moment: moment(2),
         orthogonality_defect,
         breakdown: run.breakdown,
-        predicted_error: errors.last().copied().unwrap_or(0.0),
-        predicted_error_median: errors.get(errors.len() / 2).copied().unwrap_or(0.0),
+        predicted_error: errors.largest(),
+        predicted_error_median: errors.median(),
         gradients,
     };
     Ok((run, summary))

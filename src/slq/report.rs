@@ -13,15 +13,8 @@ pub(crate) fn report(
     noise: f64,
     calibration: &Calibration,
 ) -> HvpReport {
-    let sorted = |f: &dyn Fn(&ProductRecord) -> f64| {
-        let mut values: Vec<f64> = products.iter().map(f).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let median = |values: &[f64]| values.get(values.len() / 2).copied().unwrap_or(0.0);
-    let last = |values: &[f64]| values.last().copied().unwrap_or(0.0);
-    let (errors, parities) = (sorted(&|product| product.error), sorted(&|product| product.parity));
-    let steps = sorted(&|product| product.step);
+    let (errors, parities) = (predicted_errors(products), Sorted::of(products, |product| product.parity));
+    let steps = Sorted::of(products, |product| product.step);
     let count = |scheme| products.iter().filter(|product| product.scheme == scheme).count() as u64;
     HvpReport {
         forward: count(Scheme::Forward),
@@ -30,18 +23,46 @@ pub(crate) fn report(
         exact: count(Scheme::Exact),
         redone,
         redone_gradients: products.iter().fold(0, |sum, product| product.given_up.saturating_add(sum)),
-        step_min: steps.first().copied().unwrap_or(0.0),
-        step_max: last(&steps),
-        predicted_error_median: median(&errors),
-        predicted_error_worst: last(&errors),
-        parity_median: median(&parities),
-        parity_worst: last(&parities),
-        rounding_worst: last(&sorted(&|product| product.rounding)),
+        step_min: steps.least(),
+        step_max: steps.largest(),
+        predicted_error_median: errors.median(),
+        predicted_error_worst: errors.largest(),
+        parity_median: parities.median(),
+        parity_worst: parities.largest(),
+        rounding_worst: Sorted::of(products, |product| product.rounding).largest(),
         gradient_noise: noise,
         component_noise: calibration.component_noise,
         gradient_repeats: calibration.gradient_repeats,
         repeat_difference: calibration.repeat_difference,
         asymmetry: calibration.asymmetry,
+    }
+}
+
+/// Of the products, what each says of itself; by the median a spectrum is [judged](crate::spectrum::regime).
+pub(crate) fn predicted_errors(products: &[ProductRecord]) -> Sorted {
+    Sorted::of(products, |product| product.error)
+}
+
+/// A quantity of all products, ascending; 0 of none.
+pub(crate) struct Sorted(Vec<f64>);
+
+impl Sorted {
+    fn of(products: &[ProductRecord], quantity: impl Fn(&ProductRecord) -> f64) -> Self {
+        let mut values: Vec<f64> = products.iter().map(quantity).collect();
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+
+    fn least(&self) -> f64 {
+        self.0.first().copied().unwrap_or(0.0)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.0.get(self.0.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    pub(crate) fn largest(&self) -> f64 {
+        self.0.last().copied().unwrap_or(0.0)
     }
 }
 

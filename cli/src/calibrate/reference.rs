@@ -1,7 +1,7 @@
 //! Which reference the memory that is free allows.
 
 use hessian_probe::regimes::Method;
-use hessian_probe_fsdp::LlamaConfig;
+use hessian_probe_fsdp::{LlamaConfig, ModelSource};
 
 /// Tokens of a micro-batch whose graph is differentiated twice: it spans the whole model.
 pub const EXACT_TOKENS: usize = 512;
@@ -19,15 +19,12 @@ pub struct Need {
 }
 
 impl Need {
-    /// Of a model with so many parameters on sequences of these lengths, with a Lanczos run of `steps` vectors in f64,
-    /// or in f32.
-    pub fn new(
-        model: &LlamaConfig,
-        parameters: u64,
-        lengths: &[usize],
-        steps: usize,
-        single_basis: bool,
-    ) -> Self {
+    /// Of a model on sequences of these lengths, with a Lanczos run of `steps` vectors in f64, or in f32.
+    pub fn new(source: &ModelSource, lengths: &[usize], steps: usize, single_basis: bool) -> Self {
+        Self::of(source.config(), source.parameter_count(), lengths, steps, single_basis)
+    }
+
+    fn of(model: &LlamaConfig, parameters: u64, lengths: &[usize], steps: usize, single_basis: bool) -> Self {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let tokens = longest.max(EXACT_TOKENS.min(lengths.iter().sum()));
         let of_basis = if single_basis { 4 } else { 8 } * steps as u64;
@@ -90,7 +87,7 @@ mod tests {
     #[test]
     fn what_is_needed_grows_with_model_steps_and_text() {
         let model = LlamaConfig::new(256, 64, 160, 2, 4);
-        let need = |lengths: &[usize], steps, single| Need::new(&model, 1000, lengths, steps, single);
+        let need = |lengths: &[usize], steps, single| Need::of(&model, 1000, lengths, steps, single);
         assert_eq!(need(&[8], 12, false).vectors, 1000 * 8 * (8 + 12));
         assert_eq!(need(&[8], 12, true).vectors, 1000 * (8 * 8 + 4 * 12));
         assert!(need(&[64], 1, false).graph > need(&[8], 1, false).graph);

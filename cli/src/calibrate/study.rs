@@ -14,9 +14,9 @@ use hessian_probe::regimes::{
     Method, Reference, Regime, RegimesConfig, Watch, degrade, parameters_are, round_parameters, sweep,
 };
 use hessian_probe_c10d::ProcessGroup;
-use hessian_probe_fsdp::{Attention, Dtype, Evaluation, EvaluationConfig, Llama, ModelSource, Sequence};
+use hessian_probe_fsdp::{Attention, Dtype, Evaluation, EvaluationConfig, ModelSource, Sequence};
 use std::time::Instant;
-use tch::{Device, Kind};
+use tch::Kind;
 
 /// What is to be measured, and on what.
 pub struct Study<'a> {
@@ -48,11 +48,7 @@ impl<'a> Study<'a> {
                 let lengths: Vec<usize> =
                     data.sequences.iter().map(|sequence| sequence.inputs.len()).collect();
                 let single_basis = arguments.basis == Some(BasisType::F32);
-                let model = source.config();
-                let parameters = Llama::new(model.clone(), Kind::Float, Device::Cpu)
-                    .map_err(Failure::from)?
-                    .parameter_count();
-                let need = Need::new(model, parameters, &lengths, arguments.steps.get(), single_basis);
+                let need = Need::new(source, &lengths, arguments.steps.get(), single_basis);
                 best(&need, available_bytes(), judges_f64)
             }
             ReferenceChoice::Central4 => Method::Central4,

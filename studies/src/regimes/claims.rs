@@ -5,7 +5,7 @@ use super::record::{Deflated, Model, Study};
 use crate::claim::Claim;
 use crate::number::{percent, short};
 use hessian_probe::config::Difference;
-use hessian_probe::regimes::{Compared, DirectionKind};
+use hessian_probe::regimes::DirectionKind;
 
 /// Within it the automatic step is as good as any.
 const RATIO: f64 = 3.0;
@@ -63,12 +63,8 @@ fn automatic_is_near_the_best(model: &Model) -> Claim {
 fn central_run(model: &Model) -> Claim {
     let run = model.precision("f32").and_then(|found| found.automatic_run());
     let [extreme, moment, element, gradients] = run.map_or([f64::INFINITY; 4], |run| {
-        let worst = |values: [Compared; 2]| {
-            values.iter().map(|value| value.deviation.map_or(0.0, f64::abs)).fold(0.0, f64::max)
-        };
-        let [extreme, moment] =
-            [[run.lambda_max, run.lambda_min], [run.first_moment, run.second_moment]].map(worst);
-        [extreme, moment, run.worst_deviation, run.gradients as f64 / (2 * STEPS) as f64]
+        let gradients = run.gradients as f64 / (2 * STEPS) as f64;
+        [run.extremes(), run.moments(), run.worst_deviation, gradients]
     });
     Claim::new(
         extreme <= 0.02 && moment <= 0.005 && element <= 0.02 && gradients <= 1.15,

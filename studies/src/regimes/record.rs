@@ -201,11 +201,24 @@ impl Run {
         }
     }
 
-    /// The largest deviation of an extreme value or a moment.
-    pub fn worst(&self) -> f64 {
-        let values = [self.lambda_max, self.lambda_min, self.first_moment, self.second_moment];
-        values.iter().map(|value| value.deviation.map_or(0.0, f64::abs)).fold(0.0, f64::max)
+    /// The largest deviation of an extreme value.
+    pub fn extremes(&self) -> f64 {
+        largest([self.lambda_max, self.lambda_min])
     }
+
+    /// The largest deviation of a moment.
+    pub fn moments(&self) -> f64 {
+        largest([self.first_moment, self.second_moment])
+    }
+
+    /// The largest of these.
+    pub fn worst(&self) -> f64 {
+        self.extremes().max(self.moments())
+    }
+}
+
+fn largest(values: [Compared; 2]) -> f64 {
+    values.iter().map(|value| value.deviation.map_or(0.0, f64::abs)).fold(0.0, f64::max)
 }
 
 impl From<&RunRecord> for Run {

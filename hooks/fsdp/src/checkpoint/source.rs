@@ -52,6 +52,7 @@ pub(super) trait WeightFiles {
 /// ```
 pub struct ModelSource {
     config: LlamaConfig,
+    parameter_count: u64,
     weights: Box<dyn WeightFiles>,
 }
 
@@ -108,7 +109,11 @@ impl ModelSource {
         let model = Llama::new(config, Kind::Float, Device::Cpu)?;
         let parameters: Vec<_> = model.blocks().iter().flat_map(|block| &block.parameters).collect();
         check(&weights, &parameters, model.config())?;
-        Ok(Self { config: model.config().clone(), weights: Box::new(weights) })
+        Ok(Self {
+            config: model.config().clone(),
+            parameter_count: model.parameter_count(),
+            weights: Box::new(weights),
+        })
     }
 
     /// [`open`](Self::open) on all ranks: an error on one is an error on all. Collective.
@@ -123,6 +128,12 @@ impl ModelSource {
     #[must_use]
     pub fn config(&self) -> &LlamaConfig {
         &self.config
+    }
+
+    /// n, over all ranks.
+    #[must_use]
+    pub fn parameter_count(&self) -> u64 {
+        self.parameter_count
     }
 
     /// Whether the weights are those of `model`.
