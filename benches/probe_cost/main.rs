@@ -7,6 +7,7 @@
 //! | memory beyond the basis, in vectors of a rank's shard | ≤ 4 |
 //! | `f64` that a Lanczos step reduces beyond the basis' coefficients | ≤ 8 |
 //! | all_reduces of a Lanczos step | ≤ 3 |
+//! | a sharded gradient on one rank ÷ the same of whole parameters, blocks run again in both | ≤ 1.05 |
 //!
 //! The machine's noise is kept out as far as it can be: what is compared is measured in turn within one
 //! process ([`time`]), or in processes that differ in one thing ([`memory`]); counts are taken by a group
@@ -14,6 +15,7 @@
 
 mod callback;
 mod case;
+mod gradients;
 mod instrumented;
 mod memory;
 mod options;
@@ -50,6 +52,7 @@ fn work(case: &Case) -> Result<()> {
         Task::Time { rounds, schemes } => serde_json::to_value(time::measure(case, rounds, schemes)?)?,
         Task::Traffic => serde_json::to_value(traffic::measure(case)?)?,
         Task::Memory { probe } => serde_json::to_value(memory::measure(case, probe)?)?,
+        Task::Gradients { rounds } => serde_json::to_value(gradients::measure(case, rounds)?)?,
         Task::Callback => serde_json::to_value(callback::measure(case)?)?,
     };
     support::tell(&result)

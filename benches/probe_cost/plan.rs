@@ -2,6 +2,7 @@
 
 use crate::callback::CallTimes;
 use crate::case::{Case, Model, Task};
+use crate::gradients::Gradients;
 use crate::memory::Memory;
 use crate::options::Options;
 use crate::report::{Report, Row, median};
@@ -39,6 +40,15 @@ pub fn run(options: &Options) -> Result<Report> {
         }
     }
     for &model in &models {
+        let (task, batch) = match options.quick {
+            true => (Task::Gradients { rounds: 5 }, SMALL_BATCH),
+            false => (Task::Gradients { rounds: 9 }, BATCH),
+        };
+        for (ranks, threads) in [(1, options.threads), (2, 1)] {
+            gradients(&mut report, &case(task, model, batch, ranks, threads))?;
+        }
+    }
+    for &model in &models {
         let task = Task::Time { rounds: options.rounds, schemes: options.schemes };
         if options.quick {
             times(&mut report, &case(task, model, SMALL_BATCH, 1, options.threads))?;
@@ -67,6 +77,24 @@ fn case(
 fn place(case: &Case) -> String {
     let ranks = if case.world_size == 1 { "1 rank".to_owned() } else { format!("{} ranks", case.world_size) };
     format!("{} {}x{} {ranks}", case.model.name(), case.sequences, case.tokens)
+}
+
+fn gradients(report: &mut Report, case: &Case) -> Result<()> {
+    let times: Gradients = measure(case, &[])?;
+    let place = place(case);
+    let mut row = |name: &str, one: &[f64], other: &[f64]| {
+        Row::new(name, &place, Gradients::ratio(one, other), "")
+    };
+    if !times.unsharded.is_empty() {
+        let sharded = row("gradient: sharded / whole", &times.sharded, &times.unsharded);
+        report.add(sharded.at_most(1.05));
+    }
+    if case.world_size > 1 {
+        report.add(row("gradient: next block under way / not", &times.sharded, &times.one_by_one));
+    }
+    report.add(row("gradient: graphs kept / blocks run again", &times.kept, &times.sharded));
+    report.add(Row::new("gradient", &place, 1e3 * median(&times.sharded), "ms"));
+    report.keep("gradients", case, &times)
 }
 
 fn calls(report: &mut Report, case: &Case) -> Result<()> {

@@ -6,7 +6,7 @@ use hessian_probe::cost::{Block, Course, Facts, Parts, Traffic};
 use hessian_probe::sharded::Layout;
 use hessian_probe::spectrum::Cost;
 use hessian_probe::{Host, Snapshot};
-use hessian_probe_fsdp::engine::passes;
+use hessian_probe_fsdp::engine::{PassConfig, passes};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -75,7 +75,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     let mut host = case.host()?;
     let probes = case.size.probes();
     let facts = Facts::of(&host, &Layout::new(&host, None)?, &probes[0].config());
-    let blocks: Vec<Block> = passes(host.model().blocks());
+    let blocks: Vec<Block> = passes(host.model().blocks(), PassConfig::default());
     let traffic = Traffic::of(&blocks, facts.ranks, 1, [4, 4])?;
     // Buffers that are made on first use.
     host.gradient()?;

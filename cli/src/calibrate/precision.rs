@@ -27,7 +27,7 @@ impl Precision {
             Self::Bf16 => (Dtype::Bf16, MixedPrecision::default()),
             Self::F64 => (Dtype::F64, MixedPrecision::default()),
         };
-        EvaluationConfig { dtype, mixed_precision, attention: Attention::Sdpa, micro_batch_tokens: None }
+        EvaluationConfig { dtype, mixed_precision, attention: Attention::Sdpa, ..EvaluationConfig::default() }
     }
 
     /// What parameters are rounded to before the forward pass uses them.

@@ -38,7 +38,7 @@ pub fn assumptions(arguments: &PlanArguments, machine: &Machine) -> Vec<String> 
                 }
             });
             say(format!(
-                "parameters are gathered twice and gradients reduced once for each of {} micro-batch(es), at {} a second, and computing waits for it",
+                "parameters are gathered twice and gradients reduced once for each of {} micro-batch(es), at {} a second, as if computing waited for it",
                 arguments.micro_batches,
                 volume(bandwidth)
             ));

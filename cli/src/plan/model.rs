@@ -4,7 +4,7 @@ use crate::number::count;
 use hessian_probe::cost::Block;
 use hessian_probe_fsdp::Llama;
 use hessian_probe_fsdp::checkpoint::huggingface::read_config;
-use hessian_probe_fsdp::engine::passes;
+use hessian_probe_fsdp::engine::{PassConfig, passes};
 use std::path::Path;
 use tch::{Device, Kind};
 
@@ -38,7 +38,7 @@ impl Model {
         Ok(Self {
             name: path.display().to_string(),
             parameters: model.parameter_count(),
-            blocks: passes(model.blocks()),
+            blocks: passes(model.blocks(), PassConfig::default()),
             multiplied,
             attention: Some((config.num_hidden_layers * width) as u64),
         })

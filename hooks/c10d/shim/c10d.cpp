@@ -174,11 +174,17 @@ char* hp_group_all_reduce(void* group, at::Tensor* tensor, int op) {
   });
 }
 
-char* hp_group_all_gather(void* group, at::Tensor* output, at::Tensor* input) {
+// Leaves `work` to hp_work_wait; c10d keeps references to both storages until it is done.
+char* hp_group_start_all_gather(void* group, at::Tensor* output, at::Tensor* input, void** work) {
   return guarded([&] {
     auto flat_output = flat(output), flat_input = flat(input);
-    static_cast<Group*>(group)->backend(*input)._allgather_base(flat_output, flat_input)->wait();
+    *work = static_cast<Group*>(group)->backend(*input)._allgather_base(flat_output, flat_input).release();
   });
+}
+
+// Waits for it, and gives it back whatever becomes of it.
+char* hp_work_wait(void* work) {
+  return guarded([&] { c10::intrusive_ptr<c10d::Work>::reclaim(static_cast<c10d::Work*>(work))->wait(); });
 }
 
 char* hp_group_reduce_scatter(void* group, at::Tensor* output, at::Tensor* input, int op) {

@@ -26,11 +26,13 @@ unsafe extern "C" {
     fn hp_group_roll_call(group: *mut c_void, patience_ms: i64, present: *mut u8) -> *mut c_char;
     fn hp_group_exchange(group: *mut c_void, packet: *const u8, packets: *mut u8, bytes: i64) -> *mut c_char;
     fn hp_group_all_reduce(group: *mut c_void, tensor: *const C_tensor, op: c_int) -> *mut c_char;
-    fn hp_group_all_gather(
+    fn hp_group_start_all_gather(
         group: *mut c_void,
         output: *const C_tensor,
         input: *const C_tensor,
+        work: *mut *mut c_void,
     ) -> *mut c_char;
+    fn hp_work_wait(work: *mut c_void) -> *mut c_char;
     fn hp_group_reduce_scatter(
         group: *mut c_void,
         output: *const C_tensor,
@@ -186,9 +188,13 @@ impl GroupHandle {
         outcome(unsafe { hp_group_all_reduce(self.group, tensor.as_ptr(), op) })
     }
 
-    pub(crate) fn all_gather(&self, output: &Tensor, input: &Tensor) -> Outcome {
-        // SAFETY: as all_reduce.
-        outcome(unsafe { hp_group_all_gather(self.group, output.as_ptr(), input.as_ptr()) })
+    pub(crate) fn start_all_gather(&self, output: &Tensor, input: &Tensor) -> Outcome<WorkHandle> {
+        let mut work = std::ptr::null_mut();
+        // SAFETY: as all_reduce; `work` is valid for writes and set where no error is returned.
+        outcome(unsafe {
+            hp_group_start_all_gather(self.group, output.as_ptr(), input.as_ptr(), &mut work)
+        })?;
+        Ok(WorkHandle(work))
     }
 
     pub(crate) fn reduce_scatter(&self, output: &Tensor, input: &Tensor, op: c_int) -> Outcome {
@@ -205,6 +211,17 @@ impl GroupHandle {
     pub(crate) fn monitored_barrier(&self) -> Outcome {
         // SAFETY: `group` is alive as long as self.
         outcome(unsafe { hp_group_monitored_barrier(self.group) })
+    }
+}
+
+/// A collective under way; dropped without [`wait`](Self::wait) it leaks a few bytes, and goes on.
+#[must_use]
+pub(crate) struct WorkHandle(*mut c_void);
+
+impl WorkHandle {
+    pub(crate) fn wait(self) -> Outcome {
+        // SAFETY: made by hp_group_start_all_gather, and given back once, since `self` is consumed.
+        outcome(unsafe { hp_work_wait(self.0) })
     }
 }
 

@@ -46,6 +46,8 @@
 //!    A rank whose own argument was refused says that instead, and the others get
 //!    [`Error::PeerArgument`]. In both cases nothing was reduced and the group remains usable.
 //!
+//! [`ProcessGroup::start_all_gather_into`] exchanges packets at once, too, and leaves only the data under way.
+//!
 //! Data of up to 976 bytes (122 `f64`) of CPU tensors travels in the packets themselves, and each rank
 //! reduces it in rank order: a small `all_reduce` is checked at no extra cost. A larger call pays one
 //! exchange, about 0.2 ms on loopback (`cargo run -p hessian-probe-c10d --example cost` measures it).
@@ -99,6 +101,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `process_group.rs`, `reduce_op.rs` | a group of ranks and its collectives |
+//! | `started.rs` | a collective under way |
 //! | `link.rs` | the connection to the other ranks: opening exchange, failure |
 //! | `call.rs` | one call: local checks, and the signature that must be equal on all ranks |
 //! | `packet.rs` | the packet that opens a collective |
@@ -126,6 +129,7 @@ mod rank_logger;
 mod ranks;
 mod reduce_op;
 mod small;
+mod started;
 pub mod store;
 
 pub use autograd::{GradOptions, grad};
@@ -134,4 +138,5 @@ pub use launch::{Forward, Launcher, Outcome, Output, is_launched};
 pub use process_group::{Backend, ProcessGroup};
 pub use rank_logger::RankLogger;
 pub use reduce_op::ReduceOp;
+pub use started::Started;
 pub use store::StoreServer;

@@ -4,7 +4,7 @@
 use crate::call::{Call, Signature};
 use crate::environment::Environment;
 use crate::error::{Error, Result, Silent};
-use crate::ffi::{Endpoint, GroupHandle};
+use crate::ffi::{Endpoint, GroupHandle, WorkHandle};
 use crate::packet::{self, Opening, PACKET};
 use crate::small;
 use std::cell::{Cell, RefCell};
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tch::Tensor;
 
 /// How long a rank that has lost a peer listens for the others, to be able to name the lost one.
 const ROLL_CALL: Duration = Duration::from_secs(1);
@@ -120,6 +121,50 @@ impl Link {
     }
 
     pub(crate) fn collective(&self, call: &Call<'_>) -> Result<()> {
+        let started = Instant::now();
+        if !self.open(call)? {
+            return Ok(());
+        }
+        match call {
+            Call::AllReduce { tensor, op } => self.handle.all_reduce(tensor, op.code()),
+            Call::AllGather { output, input } => {
+                self.handle.start_all_gather(output, input).and_then(WorkHandle::wait)
+            }
+            Call::ReduceScatter { output, input, op } => self.handle.reduce_scatter(output, input, op.code()),
+            Call::Broadcast { tensor, root } => self.handle.broadcast(tensor, *root),
+            Call::Connect { .. } | Call::Barrier => Ok(()),
+        }
+        .map_err(|message| self.close(call.to_string(), started, message))
+    }
+
+    /// Begins to gather; the work, and when it began, unless all is done already.
+    pub(crate) fn start_all_gather(
+        &self,
+        output: &Tensor,
+        input: &Tensor,
+    ) -> Result<Option<(WorkHandle, Instant)>> {
+        let (started, call) = (Instant::now(), Call::AllGather { output, input });
+        if !self.open(&call)? {
+            return Ok(None);
+        }
+        match self.handle.start_all_gather(output, input) {
+            Ok(work) => Ok(Some((work, started))),
+            Err(message) => Err(self.close(call.to_string(), started, message)),
+        }
+    }
+
+    /// Waits for what was begun at `started`.
+    pub(crate) fn finish(&self, work: WorkHandle, operation: &str, started: Instant) -> Result<()> {
+        match (work.wait(), self.ensure_open(&operation)) {
+            (Ok(()), _) => Ok(()),
+            // What closed the group is the reason.
+            (Err(_), Err(closed)) => Err(closed),
+            (Err(message), Ok(())) => Err(self.close(operation.to_owned(), started, message)),
+        }
+    }
+
+    /// The opening exchange of a call; whether data is still to be sent.
+    fn open(&self, call: &Call<'_>) -> Result<bool> {
         self.ensure_open(call)?;
         let started = Instant::now();
         let failed = |message| self.close(call.to_string(), started, message);
@@ -148,26 +193,18 @@ impl Link {
             })?;
             let payloads = self.agree(call, signature, sequence, &packets)?;
             if small {
-                return small::finish(call, self.rank, &payloads).map_err(|source| Error::Torch {
-                    during: format!("rank {}: {call}", self.rank),
-                    source,
-                });
+                return match small::finish(call, self.rank, &payloads) {
+                    Ok(()) => Ok(false),
+                    Err(source) => {
+                        Err(Error::Torch { during: format!("rank {}: {call}", self.rank), source })
+                    }
+                };
             }
             if self.trusting {
                 self.agreed.borrow_mut().insert(signature);
             }
         }
-        if call.input().is_none_or(|input| input.numel() == 0) {
-            return Ok(());
-        }
-        match call {
-            Call::AllReduce { tensor, op } => self.handle.all_reduce(tensor, op.code()),
-            Call::AllGather { output, input } => self.handle.all_gather(output, input),
-            Call::ReduceScatter { output, input, op } => self.handle.reduce_scatter(output, input, op.code()),
-            Call::Broadcast { tensor, root } => self.handle.broadcast(tensor, *root),
-            Call::Connect { .. } | Call::Barrier => Ok(()),
-        }
-        .map_err(failed)
+        Ok(call.input().is_some_and(|input| input.numel() > 0))
     }
 
     /// The payloads of all ranks, where all of them make the same call.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::reduce_op::ReduceOp;
 use crate::small;
+use crate::started::Started;
 use std::time::Duration;
 use tch::Tensor;
 
@@ -169,6 +170,35 @@ impl ProcessGroup {
     /// See the [crate's documentation](crate#errors).
     pub fn all_gather_into(&self, output: &Tensor, input: &Tensor) -> Result<()> {
         self.collective(&Call::AllGather { output, input })
+    }
+
+    /// Begins to [gather](Self::all_gather_into) and returns: the data travels while this rank computes. `output` holds
+    /// it, and `input` may change again, after [`wait`](Started::wait). Other collectives may be called before that, in
+    /// the same order on all ranks.
+    ///
+    /// ```
+    /// use hessian_probe_c10d::ProcessGroup;
+    /// use tch::Tensor;
+    ///
+    /// let group = ProcessGroup::single();
+    /// let (shard, whole) = (Tensor::from_slice(&[1.0_f32, 2.0]), Tensor::from_slice(&[0.0_f32; 2]));
+    /// let gathering = group.start_all_gather_into(&whole, &shard)?;
+    /// // ... whatever does not need `whole` ...
+    /// gathering.wait()?;
+    /// assert_eq!(whole, shard);
+    /// # Ok::<(), hessian_probe_c10d::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See the [crate's documentation](crate#errors); what happens to the data is an error of [`wait`](Started::wait).
+    pub fn start_all_gather_into(&self, output: &Tensor, input: &Tensor) -> Result<Started<'_>> {
+        let call = Call::AllGather { output, input };
+        let Some(link) = &self.link else {
+            self.collective(&call)?;
+            return Ok(Started::done());
+        };
+        let work = link.start_all_gather(output, input)?;
+        Ok(work.map_or_else(Started::done, |work| Started::new(link, call.to_string(), work)))
     }
 
     /// Reduces `input` over ranks and leaves the `rank`-th of `world_size` equal parts in `output`.

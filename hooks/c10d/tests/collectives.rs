@@ -193,3 +193,40 @@ fn without_an_environment_the_group_is_single() {
     assert_eq!(group.backend(Device::Cpu), hessian_probe_c10d::Backend::Local);
     group.barrier().unwrap();
 }
+
+#[test]
+fn gathers_under_way_let_other_collectives_pass() {
+    on_ranks(&[1, 2, 4], |group| {
+        let (rank, world_size) = (group.rank(), group.world_size());
+        // The second and third travel in packets, or not at all.
+        let sizes = [200_000, 12, 0, 70_000];
+        let outputs: Vec<Tensor> = sizes
+            .iter()
+            .map(|&size| Tensor::zeros([i64::try_from(world_size).unwrap(), size], (Kind::Float, Device::Cpu)))
+            .collect();
+        for round in 0..5 {
+            let started: Vec<_> = sizes
+                .iter()
+                .zip(&outputs)
+                .map(|(&size, output)| {
+                    let input = tensor(&contribution(rank + round, size), Kind::Float);
+                    // The input is dropped here: the call keeps its memory.
+                    group.start_all_gather_into(output, &input).unwrap()
+                })
+                .collect();
+            let values = tensor(&contribution(rank, 5000), Kind::Double);
+            group.all_reduce(&values, ReduceOp::Sum).unwrap();
+            assert_eq!(values, tensor(&reduced(world_size, 5000, ReduceOp::Sum), Kind::Double));
+            // In any order, and by dropping, too.
+            for (index, started) in started.into_iter().enumerate().rev() {
+                if index == 3 { drop(started) } else { started.wait().unwrap() }
+            }
+            for (&size, output) in sizes.iter().zip(&outputs) {
+                for peer in 0..world_size {
+                    let expected = tensor(&contribution(peer + round, size), Kind::Float);
+                    assert_eq!(output.get(i64::try_from(peer).unwrap()), expected, "{size} of {peer}");
+                }
+            }
+        }
+    });
+}

@@ -63,6 +63,41 @@ fn survivors_of_a_killed_rank_learn_which_within_seconds() {
 }
 
 #[test]
+fn a_rank_killed_while_a_gather_is_under_way_is_an_error_of_waiting_for_it() {
+    let body = |group: &ProcessGroup| {
+        // More than fits into buffers of sockets: whoever dies now has not sent it.
+        let (shard, whole) = (zeros(4_000_000), zeros(3 * 4_000_000));
+        let started = Instant::now();
+        let gathering = group.start_all_gather_into(&whole, &shard).unwrap();
+        if group.rank() == 1 {
+            // SAFETY: ends this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+        let operation = "all_gather_into of [4000000] Float";
+        if group.rank() == 0 {
+            let error = gathering.wait().unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::PeerLost { .. }) && text.contains(operation), "{text}");
+            assert!(text.contains("not heard of: rank 1"), "{text}");
+        } else {
+            drop(gathering);
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        closed(group, operation);
+    };
+    if is_launched() {
+        body(&ProcessGroup::from_env(TIMEOUT).unwrap());
+        return;
+    }
+    let test = &a_rank_killed_while_a_gather_is_under_way_is_an_error_of_waiting_for_it;
+    let outcome = launcher(3, test).run().unwrap();
+    assert_eq!(outcome.first_failure().map(|(rank, status)| (rank, status.signal())), Some((1, Some(9))));
+    for rank in [0, 2] {
+        assert!(outcome.statuses()[rank].success(), "{}", outcome.output(rank));
+    }
+}
+
+#[test]
 fn a_stalled_rank_is_an_error_at_the_timeout_and_closes_the_group() {
     if is_launched() {
         let group = impatient_group();

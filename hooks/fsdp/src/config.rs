@@ -1,6 +1,7 @@
 //! What a training run is made of.
 
 use crate::checkpoint::CheckpointConfig;
+use crate::engine::PassConfig;
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
 use crate::optimizer::{AdamWConfig, LearningRate};
@@ -74,6 +75,9 @@ pub struct TrainerConfig {
     /// Narrower types for what is gathered, computed and reduced.
     #[serde(default, skip_serializing_if = "MixedPrecision::is_default")]
     pub mixed_precision: MixedPrecision,
+    /// What a gradient trades for memory.
+    #[serde(default, skip_serializing_if = "PassConfig::is_default")]
+    pub passes: PassConfig,
     /// Threads of libtorch on each rank; its own choice where absent. Sums depend on it in their last
     /// bits, so runs that are compared need the same.
     #[serde(default)]
@@ -101,6 +105,7 @@ impl TrainerConfig {
             seed: 0,
             dtype: Dtype::default(),
             mixed_precision: MixedPrecision::default(),
+            passes: PassConfig::default(),
             threads: None,
             checkpoint: None,
         }

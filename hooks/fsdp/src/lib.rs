@@ -26,6 +26,10 @@
 //! With tied embeddings the head needs the embedding, too, and two blocks are gathered for its duration.
 //! [`GatherMeter`] counts what is gathered.
 //!
+//! The next block is on its way while one computes, so that on several ranks another `n_b` is held; `[passes]
+//! prefetch = false` saves that. `recompute = false` is for models that fit: a block runs once and keeps its graph, and all `n`
+//! parameters stay gathered until its backward pass ([`PassConfig`]). Neither changes a bit of any result.
+//!
 //! Results do not depend on the number of ranks but for the order of sums: initial values and batches are
 //! functions of the seed and of global indices, the loss is the mean over the counted targets of *all*
 //! ranks. On one rank the gradient equals that of a whole-graph backward pass bit for bit, with dropout,
@@ -105,7 +109,7 @@
 //! whole model; what all blocks keep is in memory together.
 //!
 //! # Not there yet
-//! Gathering a block while its predecessor runs, GPUs. They are coming; the parts of the crate are shaped for them.
+//! GPUs. They are coming; the parts of the crate are shaped for them.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
@@ -124,7 +128,7 @@ pub mod trainer;
 pub use checkpoint::{Checkpoint, CheckpointConfig, ModelSource, OnSaveError};
 pub use config::TrainerConfig;
 pub use data::{Corpus, CorpusConfig, Sequence, SequenceId, SequenceSource, TokenCorpus};
-pub use engine::{Batch, Engine};
+pub use engine::{Batch, Engine, PassConfig};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, EvaluationConfig};
 pub use model::{Attention, AttentionBias, Llama, LlamaConfig, RopeScaling};

@@ -248,7 +248,7 @@ fn losses_fall_and_stay_close_to_those_in_f32() {
 }
 
 #[test]
-fn blocks_are_gathered_in_bf16_one_at_a_time() {
+fn blocks_are_gathered_in_bf16_one_after_the_other() {
     on_ranks(&[1, 2, 3], |mut group| {
         let mut meters = Vec::new();
         let narrow_compute = MixedPrecision { compute_dtype: Some(Dtype::Bf16), ..MixedPrecision::default() };
@@ -261,7 +261,8 @@ fn blocks_are_gathered_in_bf16_one_at_a_time() {
             let mut trainer = Trainer::new(config, group, text()).unwrap();
             trainer.step().unwrap();
             let meter = trainer.meter();
-            assert_eq!((meter.peak_blocks(), meter.live_blocks()), (1, 0));
+            let ahead = usize::from(trainer.group().world_size() > 1);
+            assert_eq!((meter.peak_blocks(), meter.live_blocks()), (1 + ahead, 0));
             meters.push((meter.total_bytes(), meter.total_gathers(), meter.peak_elements()));
             group = trainer.into_group();
         }

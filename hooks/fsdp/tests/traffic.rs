@@ -8,16 +8,16 @@ use hessian_probe::sharded::Layout;
 use hessian_probe::{HessianProbe, Host, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::engine::passes;
-use hessian_probe_fsdp::{Dtype, MixedPrecision, Trainer, TrainerConfig};
+use hessian_probe_fsdp::{Dtype, MixedPrecision, PassConfig, Trainer, TrainerConfig};
 
 /// Micro-batches of training have 12 sequences.
-fn gathers(group: ProcessGroup, tied: bool, precision: MixedPrecision, micro_batches: u64) {
+fn gathers(group: ProcessGroup, config: TrainerConfig, micro_batches: u64) {
     let ranks = group.world_size() as u64;
-    let width = if precision == MixedPrecision::default() { 4 } else { 2 };
-    let config = TrainerConfig { mixed_precision: precision, ..config(tied, 0.0, Dtype::F32) };
+    let width = if config.mixed_precision == MixedPrecision::default() { 4 } else { 2 };
+    let passed = config.passes;
     let mut trainer = Trainer::new(config, group, text()).unwrap();
     trainer.probe_on_validation(12 * micro_batches as usize).unwrap();
-    let blocks = passes(trainer.engine().model().blocks());
+    let blocks = passes(trainer.engine().model().blocks(), passed);
     let traffic = Traffic::of(&blocks, ranks, micro_batches, [width, width]).unwrap();
     let meter = trainer.engine().parameters().meter().clone();
     let (before, gathers) = (meter.total_bytes(), meter.total_gathers());
@@ -29,12 +29,20 @@ fn gathers(group: ProcessGroup, tied: bool, precision: MixedPrecision, micro_bat
 
 #[test]
 fn a_gradient_gathers_what_the_law_says() {
-    on_ranks(&[2, 4], |group| gathers(group, false, MixedPrecision::default(), 1));
+    on_ranks(&[2, 4], |group| gathers(group, config(false, 0.0, Dtype::F32), 1));
 }
 
 #[test]
 fn so_it_does_with_tied_embeddings_in_bf16_and_several_micro_batches() {
-    on_ranks(&[2], |group| gathers(group, true, MixedPrecision::bf16(), 2));
+    let config = TrainerConfig { mixed_precision: MixedPrecision::bf16(), ..config(true, 0.0, Dtype::F32) };
+    on_ranks(&[2], |group| gathers(group, config.clone(), 2));
+}
+
+#[test]
+fn and_without_running_blocks_again() {
+    let passes = PassConfig { recompute: false, ..PassConfig::default() };
+    let config = TrainerConfig { passes, ..config(true, 0.0, Dtype::F32) };
+    on_ranks(&[2], |group| gathers(group, config.clone(), 2));
 }
 
 #[test]

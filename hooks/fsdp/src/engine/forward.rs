@@ -1,10 +1,27 @@
-//! The forward pass: the loss, and each block's input.
+//! The forward pass: the loss, and what the backward pass starts from.
 
-use super::{Batch, Engine, masks::Masks};
+use super::{Batch, Engine, ahead::Ahead, masks::Masks};
 use crate::error::{At, Result};
 use crate::model::cross_entropy_sum;
+use crate::sharding::Gathered;
 use hessian_probe_c10d::ProcessGroup;
-use tch::{Tensor, no_grad_guard};
+use tch::{Tensor, no_grad_guard, with_grad};
+
+/// What is kept of a block until its backward pass.
+pub(super) enum Kept {
+    /// Its input, on which it runs again.
+    Input(Tensor),
+    /// Its graph.
+    Graph(Graph),
+}
+
+/// A block that has run.
+pub(super) struct Graph {
+    pub(super) input: Tensor,
+    pub(super) output: Tensor,
+    /// Used by the graph.
+    pub(super) gathered: Gathered,
+}
 
 impl Engine {
     /// The sum of this rank's losses over the counted targets of its `batch`. Collective, since blocks
@@ -15,14 +32,10 @@ impl Engine {
     /// [`Communication`](crate::Error::Communication).
     pub fn loss_sum(&self, group: &ProcessGroup, batch: &Batch, dropout: bool) -> Result<f64> {
         let _no_grad = no_grad_guard();
-        let rank = group.rank();
-        let mut hidden = batch.inputs.shallow_clone();
-        for block in 0..self.model.blocks().len() {
-            hidden = self.run_block(group, block, &hidden, dropout)?;
-        }
+        let hidden = self.outputs(group, &batch.inputs, dropout)?;
         cross_entropy_sum(&hidden, &batch.labels)
             .and_then(|loss| loss.f_double_value(&[]))
-            .at(rank, || "the loss of a forward pass")
+            .at(group.rank(), || "the loss of a forward pass")
     }
 
     /// Logits `[B, T, vocab_size]` of this rank's tokens `[B, T]`. Collective.
@@ -31,39 +44,53 @@ impl Engine {
     /// As [`loss_sum`](Self::loss_sum).
     pub fn logits(&self, group: &ProcessGroup, tokens: &Tensor) -> Result<Tensor> {
         let _no_grad = no_grad_guard();
+        self.outputs(group, tokens, false)
+    }
+
+    /// What the head makes of these tokens, without a graph.
+    fn outputs(&self, group: &ProcessGroup, tokens: &Tensor, dropout: bool) -> Result<Tensor> {
+        let mut ahead = Ahead::new(self, group, (0..=self.head()).collect());
         let mut hidden = tokens.shallow_clone();
-        for block in 0..self.model.blocks().len() {
-            hidden = self.run_block(group, block, &hidden, false)?;
+        for block in 0..=self.head() {
+            hidden = self.run_block(&ahead.take(false)?, block, &hidden, dropout)?;
         }
         Ok(hidden)
     }
 
-    /// Runs all blocks but the head without a graph and returns each one's input, the head's included.
-    pub(super) fn block_inputs(
+    /// Runs all blocks but the head, and returns what is kept of each one, the head's input included.
+    pub(super) fn forward(
         &self,
-        group: &ProcessGroup,
+        ahead: &mut Ahead<'_>,
         batch: &Batch,
         dropout: bool,
         masks: &mut Masks,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Vec<Kept>> {
         let _no_grad = no_grad_guard();
-        let mut inputs = Vec::with_capacity(self.model.blocks().len());
+        let mut kept = Vec::with_capacity(self.model.blocks().len());
         let mut hidden = batch.inputs.shallow_clone();
         for block in 0..self.head() {
             masks.remember()?;
-            let output = self.run_block(group, block, &hidden, dropout)?;
-            inputs.push(std::mem::replace(&mut hidden, output));
+            let recompute = self.passes.recompute;
+            let gathered = ahead.take(!recompute)?;
+            if recompute {
+                let output = self.run_block(&gathered, block, &hidden, dropout)?;
+                kept.push(Kept::Input(std::mem::replace(&mut hidden, output)));
+            } else {
+                let input = self.leaf(hidden, block)?;
+                let output = with_grad(|| self.run_block(&gathered, block, &input, dropout))?;
+                hidden = output.shallow_clone();
+                kept.push(Kept::Graph(Graph { input, output, gathered }));
+            }
         }
         masks.remember()?;
-        inputs.push(hidden);
-        Ok(inputs)
+        kept.push(Kept::Input(hidden));
+        Ok(kept)
     }
 
-    /// Gathers a block, runs it without a graph and frees it.
-    fn run_block(&self, group: &ProcessGroup, block: usize, input: &Tensor, dropout: bool) -> Result<Tensor> {
-        let gathered = self.gather(group, block, false)?;
+    /// Runs a block, with a graph where one is kept.
+    fn run_block(&self, gathered: &Gathered, block: usize, input: &Tensor, dropout: bool) -> Result<Tensor> {
         self.model
             .run(block, gathered.parameters(), input, dropout)
-            .at(group.rank(), || format!("the forward pass of block `{}`", self.block_name(block)))
+            .at(self.parameters.rank(), || format!("the forward pass of block `{}`", self.block_name(block)))
     }
 }

@@ -1,6 +1,7 @@
-//! The backward pass: blocks run again in reverse order, each for its own gradients.
+//! The backward pass: blocks in reverse order, each for its own gradients, and run again where no graph was kept.
 
-use super::{Batch, Engine, masks::Masks};
+use super::forward::{Graph, Kept};
+use super::{Batch, Engine, ahead::Ahead, masks::Masks};
 use crate::error::{At, Error, Result};
 use crate::model::{cross_entropy_sum, scalar};
 use crate::sharding::{Gathered, GradientShards};
@@ -33,22 +34,26 @@ impl Engine {
         dropout: bool,
         gradients: &mut GradientShards,
     ) -> Result<f64> {
-        let mut masks = Masks::new(self.draws(dropout), group.rank(), self.model.device());
-        let inputs = self.block_inputs(group, batch, dropout, &mut masks)?;
+        let again = self.passes.recompute;
+        let mut masks = Masks::new(again && self.draws(dropout), group.rank(), self.model.device());
+        let backward = (0..self.head()).rev().filter(|_| again);
+        let mut ahead = Ahead::new(self, group, (0..=self.head()).chain(backward).collect());
+        let kept = self.forward(&mut ahead, batch, dropout, &mut masks)?;
         let mut end = masks.split_end();
         let pass = Pass { group, batch, scale, dropout };
-        let loss = self.backward(&pass, inputs, &mut masks, gradients);
+        let loss = self.backward(&pass, &mut ahead, kept, &mut masks, gradients);
         // On an error, too, the stream goes on from where the forward pass had left it.
         let rewound = end.rewind();
         let loss = loss?;
         rewound.map(|()| loss)
     }
 
-    /// From the head to the first block; `inputs` are the blocks' inputs, which are freed on the way.
+    /// From the head to the first block; what is `kept` of each is freed on the way.
     fn backward(
         &self,
         pass: &Pass<'_>,
-        mut inputs: Vec<Tensor>,
+        ahead: &mut Ahead<'_>,
+        mut kept: Vec<Kept>,
         masks: &mut Masks,
         gradients: &mut GradientShards,
     ) -> Result<f64> {
@@ -56,15 +61,16 @@ impl Engine {
         let head = self.head();
         let (mut loss, mut output_gradient) = (0.0, None);
         for block in (0..=head).rev() {
-            let Some(input) = inputs.pop() else { break };
-            if block < head {
-                masks.rewind()?;
-            }
-            let gathered = self.gather(group, block, true)?;
-            let input = self.leaf(input, block)?;
-            let output =
-                with_grad(|| self.model.run(block, gathered.parameters(), &input, dropout && block < head))
-                    .at(group.rank(), || format!("running block `{}` again", self.block_name(block)))?;
+            let Graph { input, output, gathered } = match kept.pop() {
+                None => break,
+                Some(Kept::Graph(graph)) => graph,
+                Some(Kept::Input(input)) => {
+                    if block < head {
+                        masks.rewind()?;
+                    }
+                    self.graph(ahead.take(true)?, block, input, dropout && block < head)?
+                }
+            };
             let (output, seed) = match output_gradient.take() {
                 Some(seed) => (output, seed),
                 None => {
@@ -84,8 +90,16 @@ impl Engine {
         Ok(loss)
     }
 
+    /// Runs a block on its input, with a graph.
+    fn graph(&self, gathered: Gathered, block: usize, input: Tensor, dropout: bool) -> Result<Graph> {
+        let input = self.leaf(input, block)?;
+        let output = with_grad(|| self.model.run(block, gathered.parameters(), &input, dropout))
+            .at(self.parameters.rank(), || format!("running block `{}` again", self.block_name(block)))?;
+        Ok(Graph { input, output, gathered })
+    }
+
     /// A block's input as the start of its graph; tokens have no gradient.
-    fn leaf(&self, input: Tensor, block: usize) -> Result<Tensor> {
+    pub(super) fn leaf(&self, input: Tensor, block: usize) -> Result<Tensor> {
         if block == 0 {
             return Ok(input);
         }

@@ -66,7 +66,7 @@ impl Engine {
     ) -> Result<()> {
         let rank = group.rank();
         let blocks: Vec<Gathered> = (0..self.model.blocks().len())
-            .map(|block| self.parameters.gather_for(group, [block], &self.policy(), true))
+            .map(|block| self.parameters.start_gather(group, [block], &self.policy())?.finish(true))
             .collect::<Result<_>>()?;
         let leaves: Vec<&Tensor> = blocks.iter().flat_map(Gathered::parameters).collect();
         let v = self.shaped_like(&leaves, v).at(rank, || "the vector of an exact product")?;

@@ -9,10 +9,13 @@
 //!
 //! This is activation checkpointing (Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016)
 //! at the blocks that are gathered, so that each block's parameters are needed only while it runs (Zhao
-//! et al., *PyTorch FSDP*, 2023). Floating-point operations are those of a whole-graph backward pass, in
+//! et al., *PyTorch FSDP*, 2023). While one block computes the next one of the order is on its way ([`PassConfig::prefetch`]);
+//! [`PassConfig::recompute`] can keep the graphs instead. Floating-point operations are those of a whole-graph backward pass, in
 //! the same order: on one rank the gradients are equal bit for bit.
 
+mod ahead;
 mod batch;
+mod config;
 mod forward;
 mod gradient;
 mod hvp;
@@ -20,12 +23,13 @@ mod masks;
 mod passes;
 
 pub use batch::Batch;
+pub use config::PassConfig;
 pub use passes::passes;
 
 use crate::error::Result;
 use crate::model::Llama;
 use crate::precision::PrecisionPolicy;
-use crate::sharding::{Gathered, ShardedParameters};
+use crate::sharding::{Gathering, ShardedParameters};
 use hessian_probe::Precision;
 use hessian_probe_c10d::ProcessGroup;
 
@@ -58,6 +62,7 @@ pub struct Engine {
     /// In the loop's own precision.
     policy: PrecisionPolicy,
     precision: Precision,
+    passes: PassConfig,
 }
 
 impl Engine {
@@ -71,7 +76,19 @@ impl Engine {
     /// The engine that gathers, computes and reduces as `policy` says.
     #[must_use]
     pub fn with_policy(model: Llama, parameters: ShardedParameters, policy: PrecisionPolicy) -> Self {
-        Self { model, parameters, policy, precision: Precision::Loop }
+        Self { model, parameters, policy, precision: Precision::Loop, passes: PassConfig::default() }
+    }
+
+    /// The same, with passes as `passes` says.
+    #[must_use]
+    pub fn with_passes(self, passes: PassConfig) -> Self {
+        Self { passes, ..self }
+    }
+
+    /// How passes are computed.
+    #[must_use]
+    pub fn passes(&self) -> PassConfig {
+        self.passes
     }
 
     /// What passes are computed in at present.
@@ -106,10 +123,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Gathers a block and the one that it borrows from, for a pass at the present precision.
-    fn gather(&self, group: &ProcessGroup, block: usize, requires_grad: bool) -> Result<Gathered> {
+    /// Begins to gather a block and the one that it borrows from, for a pass at the present precision.
+    fn start_gather<'a>(&'a self, group: &'a ProcessGroup, block: usize) -> Result<Gathering<'a>> {
         let blocks = std::iter::once(block).chain(self.parameters.borrows(block));
-        self.parameters.gather_for(group, blocks, &self.policy(), requires_grad)
+        self.parameters.start_gather(group, blocks, &self.policy())
     }
 
     /// The model.

@@ -26,7 +26,7 @@ mod micro_batches;
 
 use crate::checkpoint::{ModelSource, agree};
 use crate::data::Sequence;
-use crate::engine::{Batch, Engine};
+use crate::engine::{Batch, Engine, PassConfig};
 use crate::error::{Error, Result};
 use crate::model::{Attention, IGNORE_INDEX, Llama, LlamaConfig};
 use crate::precision::{Dtype, MixedPrecision};
@@ -55,6 +55,8 @@ pub struct EvaluationConfig {
     pub mixed_precision: MixedPrecision,
     /// How attention is computed; exact products need [`Attention::Plain`].
     pub attention: Attention,
+    /// What a gradient trades for memory.
+    pub passes: PassConfig,
     /// The tokens of a micro-batch on one rank, padding included; a longer sequence has one of its own. By
     /// default as many as keep the logits at 2²⁶ elements or less, and at most 8192. Results do not depend on it
     /// but for the order of sums.
@@ -111,7 +113,7 @@ impl<'g> Evaluation<'g> {
             source.check_model(&model)?;
             let parameters = ShardedParameters::zeros(&model, rank, world_size)?;
             let gradients = GradientShards::new(parameters.layouts(), rank, model.kind(), model.device())?;
-            Ok((Engine::with_policy(model, parameters, policy), gradients))
+            Ok((Engine::with_policy(model, parameters, policy).with_passes(config.passes), gradients))
         };
         let (engine, gradients) = agree(group, "making room for a model", prepared())?;
         agree(group, "reading a model", source.read_into(engine.parameters(), rank))?;

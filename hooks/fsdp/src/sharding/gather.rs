@@ -1,9 +1,8 @@
 //! A block's whole parameters, for as long as it runs; and how much of that there ever was at once.
 
 use super::layout::BlockLayout;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Result};
 use crate::precision::cast;
-use hessian_probe_c10d::ProcessGroup;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tch::{Kind, Tensor};
@@ -102,33 +101,22 @@ impl Gathered {
         Self { parameters: Vec::new(), elements: Vec::new(), meter: meter.clone() }
     }
 
-    /// Gathers one more block from all ranks' `shard`s, cast to `gather` before and to `compute` afterwards.
+    /// Counts a buffer of `layout` in `kind`, which is there from now on.
+    pub(super) fn count(&mut self, layout: &BlockLayout, kind: Kind) {
+        self.meter.add(layout.padded(), layout.padded() * kind.elt_size_in_bytes());
+        self.elements.push(layout.padded());
+    }
+
+    /// The parameters in `flat`, a whole block, cast to `compute`.
     pub(super) fn add(
         &mut self,
-        group: &ProcessGroup,
         layout: &BlockLayout,
-        shard: &Tensor,
-        [gather, compute]: [Kind; 2],
+        flat: Tensor,
+        compute: Kind,
         requires_grad: bool,
+        rank: usize,
     ) -> Result<()> {
-        let rank = group.rank();
         let describe = || format!("gathering block `{}`", layout.name);
-        let shard = cast(shard, gather).at(rank, describe)?;
-        let flat = if group.world_size() == 1 {
-            // The shard is the whole block: no copy.
-            shard.shallow_clone()
-        } else {
-            Tensor::f_empty([layout.padded() as i64], (gather, shard.device())).at(rank, describe)?
-        };
-        self.meter.add(layout.padded(), layout.padded() * gather.elt_size_in_bytes());
-        self.elements.push(layout.padded());
-        if group.world_size() > 1 {
-            group.all_gather_into(&flat, &shard).map_err(|source| Error::Communication {
-                rank,
-                during: describe(),
-                source: Box::new(source),
-            })?;
-        }
         let flat = cast(&flat, compute).at(rank, describe)?;
         for view in layout.split_whole(&flat).at(rank, describe)? {
             // Detached, so that the leaf is the view itself and its gradient has the parameter's shape.

@@ -9,11 +9,13 @@
 //! intersection of the parameter's range with the rank's slice, and may be empty.
 
 mod gather;
+mod gathering;
 mod gradients;
 mod layout;
 mod parameters;
 
 pub use gather::{GatherMeter, Gathered};
+pub use gathering::Gathering;
 pub use gradients::GradientShards;
 pub(crate) use gradients::split_shards;
 pub use layout::{BlockLayout, ParameterLayout, Slice};

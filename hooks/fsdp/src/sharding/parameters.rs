@@ -1,6 +1,7 @@
 //! This rank's slices of all parameters.
 
 use super::gather::{GatherMeter, Gathered};
+use super::gathering::Gathering;
 use super::layout::{BlockLayout, ParameterLayout};
 use crate::error::{At, Error, Result};
 use crate::model::Llama;
@@ -126,38 +127,37 @@ impl ShardedParameters {
         let kind = self.shards.first().map_or(Ok(Kind::Float), Tensor::f_kind);
         let kind = kind.at(self.rank, || "the kind of the parameters")?;
         let blocks = std::iter::once(block).chain(self.borrows(block));
-        self.gather_shards(group, blocks, &self.shards, [kind; 2], requires_grad)
+        self.start(group, blocks, &self.shards, [kind; 2])?.finish(requires_grad)
     }
 
-    /// Gathers `blocks` for a pass, cast as `policy` says. Collective.
+    /// Begins to gather `blocks` for a pass, cast as `policy` says. Collective.
     ///
     /// # Errors
     /// As [`gather`](Self::gather).
-    pub(crate) fn gather_for(
-        &self,
-        group: &ProcessGroup,
+    pub(crate) fn start_gather<'a>(
+        &'a self,
+        group: &'a ProcessGroup,
         blocks: impl IntoIterator<Item = usize>,
         policy: &PrecisionPolicy,
-        requires_grad: bool,
-    ) -> Result<Gathered> {
-        self.gather_shards(group, blocks, self.live(), [policy.gather, policy.compute], requires_grad)
+    ) -> Result<Gathering<'a>> {
+        self.start(group, blocks, self.live(), [policy.gather, policy.compute])
     }
 
-    fn gather_shards(
-        &self,
-        group: &ProcessGroup,
+    /// Cast to the first of `kinds` before they are sent and to the second afterwards.
+    fn start<'a>(
+        &'a self,
+        group: &'a ProcessGroup,
         blocks: impl IntoIterator<Item = usize>,
         shards: &[Tensor],
-        kinds: [Kind; 2],
-        requires_grad: bool,
-    ) -> Result<Gathered> {
-        let mut gathered = Gathered::new(&self.meter);
+        [gather, compute]: [Kind; 2],
+    ) -> Result<Gathering<'a>> {
+        let mut gathering = Gathering::new(&self.meter, compute, self.rank);
         for index in blocks {
             if let (Some(layout), Some(shard)) = (self.layouts.get(index), shards.get(index)) {
-                gathered.add(group, layout, shard, kinds, requires_grad)?;
+                gathering.start(group, layout, shard, gather)?;
             }
         }
-        Ok(gathered)
+        Ok(gathering)
     }
 
     /// What this rank owns of each parameter, in the order of blocks; aliases, padding excluded.

@@ -122,10 +122,10 @@ impl Trainer {
         tch::manual_seed(hash(hash(config.seed, 2), rank as u64).cast_signed());
         Ok(Self {
             total_steps: config.schedule.total_steps(),
-            config,
             group,
             source,
-            engine: Engine::with_policy(model, parameters, policy),
+            engine: Engine::with_policy(model, parameters, policy).with_passes(config.passes),
+            config,
             optimizer,
             gradients,
             pending: None,
