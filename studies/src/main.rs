@@ -1,11 +1,13 @@
 //! The measurements that the pages of the docs report. `cargo xtask study NAME` builds what they need and starts them.
 //!
 //! - [`programs`]: `hessian-probe` and the example `demo`, started as a user starts them
+//! - [`models`]: what is probed, with its text
 //! - [`texts`]: what a language model is probed on
 //! - [`sources`]: what the demo's model is trained on
 //! - [`blocks`]: how much of a Hessian is block-diagonal
 //! - [`regimes`]: in which regime of step and precision it can be measured
 //! - [`stability`]: whether a learning rate is stable, while a model trains
+//! - [`peers`]: what others' libraries take for the same, and find
 //! - [`study`]: what these have in common
 //! - [`claim`], [`page`], [`number`], [`figure`]: what a study hands to the docs
 //! - [`output`]: where it goes
@@ -13,9 +15,11 @@
 mod blocks;
 mod claim;
 mod figure;
+mod models;
 mod number;
 mod output;
 mod page;
+mod peers;
 mod programs;
 mod regimes;
 mod sources;
@@ -47,6 +51,14 @@ enum Study {
     Regimes(Options),
     /// Whether a learning rate is stable: gradient descent at 2/η, Adam at 38/η, alarms before a loss spikes
     Stability(Options),
+    /// What Hessian-vector products take in libraries for PyTorch, on the same model, text and vectors
+    Peers(Options),
+    /// One measurement of that of this crate, in a process of its own
+    #[command(hide = true)]
+    PeersWorker {
+        /// What to measure, as JSON
+        task: String,
+    },
 }
 
 #[derive(Args)]
@@ -55,6 +67,18 @@ struct Options {
     /// SmolLM2-135M as a GGUF file with its tokenizer, for the studies of it
     #[arg(long)]
     gguf: Option<PathBuf>,
+    /// A Python that has the libraries of benches/peers/requirements.txt, for the study of them
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// For the study of peers: another model than the demo's, a directory in Hugging Face's form
+    #[arg(long, requires = "data", conflicts_with = "update_docs")]
+    model: Option<PathBuf>,
+    /// For the study of peers: the model's text, sequences of one length as `input_ids` in lines of JSON
+    #[arg(long, requires = "model")]
+    data: Option<PathBuf>,
+    /// For the study of peers: threads of each library. One is what a busy machine disturbs least
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Where reports, tables and figures go [default: target/studies/NAME]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -115,6 +139,8 @@ fn main() -> ExitCode {
         Study::Blocks(options) => study::run::<blocks::Blocks>(options),
         Study::Regimes(options) => study::run::<regimes::Regimes>(options),
         Study::Stability(options) => study::run::<stability::Stability>(options),
+        Study::Peers(options) => study::run::<peers::Peers>(options),
+        Study::PeersWorker { task } => peers::work(task).map(|()| Vec::new()),
     })
 }
 

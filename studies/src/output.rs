@@ -12,6 +12,9 @@ use std::process::ExitCode;
 /// The root of the repository.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+/// What a user reads first.
+pub const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
 /// The directories of a study.
 pub struct Output {
     name: &'static str,
@@ -37,7 +40,7 @@ impl Output {
     }
 
     /// Writes the record as JSON, the sections as Markdown and the figures as SVG; and, where that was asked for, all
-    /// three into the docs.
+    /// three into the docs, and some sections into the README.
     ///
     /// # Errors
     /// Where something cannot be written, or the page has no place for it.
@@ -45,6 +48,7 @@ impl Output {
         &self,
         record: &T,
         sections: &[Section],
+        readme: &[Section],
         figures: &[(&str, String)],
     ) -> Result<()> {
         let record = serde_json::to_string_pretty(record)? + "\n";
@@ -61,6 +65,9 @@ impl Output {
         // After the rest: a page without a place for a section must not cost what was measured.
         if self.update_docs {
             page::update(&self.docs().join(format!("{}.md", self.name)), sections)?;
+            if !readme.is_empty() {
+                page::update(Path::new(README), readme)?;
+            }
             write_all(&self.docs())?;
         }
         println!("{}", tables.join("\n\n"));

@@ -29,6 +29,11 @@ pub trait Study: Serialize + DeserializeOwned {
     /// Its tables.
     fn sections(&self, claims: &[Claim]) -> Vec<Section>;
 
+    /// Those for the README.
+    fn readme(&self) -> Vec<Section> {
+        Vec::new()
+    }
+
     /// Name and SVG of each figure.
     ///
     /// # Errors
@@ -50,7 +55,7 @@ pub fn run<S: Study>(options: &Options) -> Result<Vec<Claim>> {
         S::measure(options, &output, recorded)?
     };
     let claims = study.claims();
-    output.publish(&study, &study.sections(&claims), &study.figures()?)?;
+    output.publish(&study, &study.sections(&claims), &study.readme(), &study.figures()?)?;
     Ok(claims)
 }
 
@@ -62,6 +67,10 @@ pub fn the_page_shows_what_the_record_says<S: Study>() {
     let study: S = serde_json::from_str(&read(".json")).unwrap();
     let (claims, page) = (study.claims(), read(".md"));
     assert_eq!(crate::page::fill(&page, &study.sections(&claims)).unwrap(), page);
+    for section in study.readme() {
+        let readme = std::fs::read_to_string(crate::output::README).unwrap();
+        assert_eq!(crate::page::fill(&readme, &[section]).unwrap(), readme);
+    }
     let figures = study.figures().unwrap();
     for (name, svg) in &figures {
         assert!(*svg == read(&format!("-{name}.svg")), "the figure {name} is another");

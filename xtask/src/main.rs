@@ -39,9 +39,11 @@ Commands:
                    test, doc, package, soak. Two take long and must be named: package-verify builds each
                    package from what is in it; smollm2 fetches that model (93 MB) and tests with it
   bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--ranks 1,2]: how that
-                   grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen
+                   grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen.
+                   With --peers [--model DIR --data FILE] [--threads N]: the same products by libraries for PyTorch, which
+                   go into .venv-peers (5 GB): time, memory and agreement. --update-docs writes page and README
   study NAME [ARGS]
-                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal),
+                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal), `peers` (as bench --peers),
                    `regimes` (which numbers each precision allows) or `stability` (whether a learning rate
                    is). Tables, figures and JSON go to target/studies/NAME; fails if what the page claims does
                    not hold. Takes an hour or more, `stability` some minutes; --reuse takes what an earlier
@@ -61,6 +63,8 @@ Environment:
   LIBTORCH               your own libtorch 2.13.0 (for instance one with CUDA): nothing is downloaded.
                          LIBTORCH_USE_PYTORCH=1, or LIBTORCH_LIB with LIBTORCH_INCLUDE, do the same
   HESSIAN_PROBE_PYTHON   your own Python with tensorboard and selenium: no .venv is made
+  HESSIAN_PROBE_PEERS_PYTHON
+                         your own Python with the packages of benches/peers/requirements.txt: no .venv-peers is made
   HESSIAN_PROBE_REQUIRE_BROWSER=1
                          a machine without Chromium and chromedriver fails `test`; otherwise it skips the test of the
                          page of `hessian-probe render`, and says so. HESSIAN_PROBE_CHROMIUM and

@@ -8,7 +8,10 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// What `studies/` knows.
-const NAMES: [&str; 3] = ["blocks", "regimes", "stability"];
+const NAMES: [&str; 4] = ["blocks", "peers", "regimes", "stability"];
+
+/// The one that measures others' libraries, too.
+const OF_PEERS: &str = "peers";
 
 /// Those of them that probe SmolLM2-135M.
 const OF_SMOLLM2: [&str; 2] = ["blocks", "regimes"];
@@ -29,6 +32,7 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let name = name(arguments)?;
     let environment = setup::prepare(workspace)?;
     let gguf = if OF_SMOLLM2.contains(&name) { Some(setup::smollm2(workspace)?) } else { None };
+    let python = if name == OF_PEERS { Some(setup::peers(workspace)?) } else { None };
 
     heading("Build (some minutes the first time)");
     run_command(environment.cargo(workspace).args(BUILD))?;
@@ -38,6 +42,9 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     study.args(["run", "--quiet", "--package", "hessian-probe-studies", "--", name]);
     if let Some(gguf) = gguf {
         study.arg("--gguf").arg(gguf);
+    }
+    if let Some(python) = python {
+        study.arg("--python").arg(python);
     }
     run_command(study.args(&arguments[1..]))
 }

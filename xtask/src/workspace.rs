@@ -65,6 +65,15 @@ impl Workspace {
         self.root.join("tests/python/requirements.txt")
     }
 
+    /// That of the libraries that we are compared with.
+    pub fn peers_venv(&self) -> PathBuf {
+        self.root.join(".venv-peers")
+    }
+
+    pub fn peers_requirements(&self) -> PathBuf {
+        self.root.join("benches/peers/requirements.txt")
+    }
+
     /// The crate with the fuzz targets, a workspace of its own.
     pub fn fuzz(&self) -> PathBuf {
         self.root.join("fuzz")

@@ -1,15 +1,14 @@
 //! Runs the programs.
 
 use super::record::{Deflated, Deflation, InPrecision, Model, Study};
+use crate::models::{self, Saved};
 use crate::output::Output;
 use crate::programs::{Programs, given};
-use crate::texts::{TEXTS, lines};
-use crate::{Options, Result, sources};
+use crate::texts::TEXTS;
+use crate::{Options, Result};
 use hessian_probe::regimes::Regime;
 use hessian_probe_fsdp::checkpoint::gguf::GgufFile;
 use serde::Deserialize;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 /// Lanczos steps of the runs that are compared.
 pub const STEPS: u64 = 12;
@@ -29,8 +28,6 @@ const CENTRAL: [&str; 2] = ["--difference", "central"];
 /// The paper's step for f32 and the one that is right for a random vector: neither is right for both kinds.
 const FIXED: [&str; 4] = ["--fixed-step", "1e-3", "--fixed-step", "1e-1"];
 const FORWARD: [&str; 2] = ["--difference", "forward"];
-/// Trains and does not look.
-const PROBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/regimes/probe.toml");
 
 /// What is read of a calibration.
 #[derive(Deserialize)]
@@ -60,7 +57,7 @@ pub fn run(options: &Options, output: &Output, recorded: Option<Study>) -> Resul
     let Some(mut study) = recorded else {
         // First: what is wrong with the file is told before the demo is trained.
         let smollm2 = smollm2(options, output)?;
-        let demo = demo(options, programs, output)?;
+        let demo = models::demo(options, programs, output, SEQUENCES, TOKENS)?;
         let both = |deflation, model| Model { deflation: Some(deflation), ..model };
         return Ok(Study {
             demo: both(demo_deflated(&demo)?, demo_calibrated(&demo)?),
@@ -68,7 +65,7 @@ pub fn run(options: &Options, output: &Output, recorded: Option<Study>) -> Resul
         });
     };
     if options.measures(DEMO) || options.measures(DEMO_DEFLATION) {
-        let demo = demo(options, programs, output)?;
+        let demo = models::demo(options, programs, output, SEQUENCES, TOKENS)?;
         if options.measures(DEMO_DEFLATION) {
             study.demo.deflation = Some(demo_deflated(&demo)?);
         }
@@ -99,40 +96,11 @@ fn on_smollm2(smollm2: &Saved, programs: &Programs, output: &Output) -> Result<M
     smollm2.calibrate("SmolLM2-135M", &single, programs, output)
 }
 
-/// A model and a text in files.
-struct Saved {
-    /// For file names.
-    name: &'static str,
-    model: PathBuf,
-    data: PathBuf,
-}
-
 /// SmolLM2 as it was published; its file is needed by nothing else.
 fn smollm2(options: &Options, output: &Output) -> Result<Saved> {
     let model = options.gguf()?;
     let data = TEXTS[0].write(&GgufFile::open(model)?, 1, TOKENS, &output.path(""))?;
     Ok(Saved { name: SMOLLM2, model: model.to_owned(), data })
-}
-
-/// The demo's model as it is after its training, and text that it was not trained on.
-fn demo(options: &Options, programs: &Programs, output: &Output) -> Result<Saved> {
-    let (text, model, logs) = (output.path("text"), output.path("demo"), output.path("training"));
-    sources::copy(&text)?;
-    let trained = model.join("config.json").is_file();
-    let mut arguments = Vec::new();
-    for (flag, path) in [("--text", text.as_path()), ("--export", &model), ("--probe", Path::new(PROBE))] {
-        arguments.extend([flag.into(), path.as_os_str().to_owned()]);
-    }
-    if !(options.reuse && trained) && model.exists() {
-        fs::remove_dir_all(&model)?;
-    }
-    programs.demo(&logs, &arguments)?;
-    let data = output.path(format!("demo-{SEQUENCES}x{TOKENS}.jsonl"));
-    let bytes = sources::tail(&text, SEQUENCES * TOKENS)?;
-    let tokens: Vec<u32> = bytes.into_iter().map(u32::from).collect();
-    fs::write(&data, lines(&tokens, TOKENS))?;
-    fs::remove_dir_all(&text)?;
-    Ok(Saved { name: DEMO, model, data })
 }
 
 impl Saved {

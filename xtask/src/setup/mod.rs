@@ -6,6 +6,7 @@
 //! - [`smollm2`](mod@smollm2): a model, for the demo that asks for it
 //! - [`fuzzing`](mod@fuzzing): a nightly toolchain and cargo-fuzz, for the command that needs them
 //! - [`python`]: the environment in which tests read our files back
+//! - [`peers`](mod@peers): that of the libraries that we are compared with
 //! - [`compiler`]: a C++ compiler is there
 //! - [`venv`]: Python's virtual environments, and pip in them
 //! - [`marker`]: tells a finished folder from a half-made one
@@ -18,6 +19,7 @@ mod libtorch;
 mod lock;
 mod marker;
 mod own;
+mod peers;
 mod python;
 mod smollm2;
 mod venv;
@@ -31,6 +33,7 @@ use crate::process::heading;
 use crate::workspace::Workspace;
 use choice::Choice;
 pub use fuzzing::prepare as fuzzing;
+pub use peers::prepare as peers;
 pub use smollm2::prepare as smollm2;
 
 /// What the set-up found: how cargo is to be called.
