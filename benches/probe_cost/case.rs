@@ -25,6 +25,8 @@ pub enum Task {
     Callback,
     /// One gradient, in each way to compute it.
     Gradients { rounds: usize },
+    /// One product by each formula.
+    Products { rounds: usize },
 }
 
 /// A Llama with a vocabulary of bytes.

@@ -3,8 +3,8 @@
 use crate::Result;
 use crate::case::Case;
 use crate::report::median;
-use hessian_probe_c10d::autograd::{GradOptions, grad};
 use hessian_probe_c10d::ProcessGroup;
+use hessian_probe_c10d::autograd::{GradOptions, grad};
 use hessian_probe_fsdp::model::cross_entropy_sum;
 use hessian_probe_fsdp::sharding::{Gathered, GradientShards, ShardedParameters};
 use hessian_probe_fsdp::{Batch, Engine, Llama, PassConfig};
@@ -40,8 +40,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Gradients> {
     let mut sharded = Sharded::new(case, &group, default)?;
     let mut one_by_one = Sharded::new(case, &group, PassConfig { prefetch: false, ..default })?;
     let mut kept = Sharded::new(case, &group, PassConfig { recompute: false, ..default })?;
-    let mut unsharded =
-        if group.world_size() == 1 { Some(Unsharded::new(case, &group)?) } else { None };
+    let mut unsharded = if group.world_size() == 1 { Some(Unsharded::new(case, &group)?) } else { None };
     let mut found = Gradients::default();
     for round in 0..=rounds {
         let mut add = |to: fn(&mut Gradients) -> &mut Vec<f64>, seconds: f64| {

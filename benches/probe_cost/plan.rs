@@ -5,10 +5,12 @@ use crate::case::{Case, Model, Task};
 use crate::gradients::Gradients;
 use crate::memory::Memory;
 use crate::options::Options;
+use crate::products::Products;
 use crate::report::{Report, Row, median};
 use crate::time::{SCHEMES, Times};
 use crate::traffic::{Step, Traffic};
 use crate::{Result, support};
+use hessian_probe::config::Reorthogonalize;
 use serde::de::DeserializeOwned;
 use std::net::TcpListener;
 
@@ -47,6 +49,8 @@ pub fn run(options: &Options) -> Result<Report> {
         for (ranks, threads) in [(1, options.threads), (2, 1)] {
             gradients(&mut report, &case(task, model, batch, ranks, threads))?;
         }
+        let task = Task::Products { rounds: if options.quick { 3 } else { 7 } };
+        products(&mut report, &case(task, model, batch, 1, options.threads))?;
     }
     for &model in &models {
         let task = Task::Time { rounds: options.rounds, schemes: options.schemes };
@@ -82,9 +86,8 @@ fn place(case: &Case) -> String {
 fn gradients(report: &mut Report, case: &Case) -> Result<()> {
     let times: Gradients = measure(case, &[])?;
     let place = place(case);
-    let mut row = |name: &str, one: &[f64], other: &[f64]| {
-        Row::new(name, &place, Gradients::ratio(one, other), "")
-    };
+    let row =
+        |name: &str, one: &[f64], other: &[f64]| Row::new(name, &place, Gradients::ratio(one, other), "");
     if !times.unsharded.is_empty() {
         let sharded = row("gradient: sharded / whole", &times.sharded, &times.unsharded);
         report.add(sharded.at_most(1.05));
@@ -95,6 +98,22 @@ fn gradients(report: &mut Report, case: &Case) -> Result<()> {
     report.add(row("gradient: graphs kept / blocks run again", &times.kept, &times.sharded));
     report.add(Row::new("gradient", &place, 1e3 * median(&times.sharded), "ms"));
     report.keep("gradients", case, &times)
+}
+
+fn products(report: &mut Report, case: &Case) -> Result<()> {
+    let times: Products = measure(case, &[])?;
+    for (name, products, target) in
+        [("product: forward", &times.forward, 1.05), ("product: central", &times.central, 2.05)]
+    {
+        let row = Row::new(name, place(case), times.in_gradients(products), "gradients");
+        report.add(judged(row, case, target));
+    }
+    report.keep("products", case, &times)
+}
+
+/// Targets are for one batch.
+fn judged(row: Row, case: &Case, target: f64) -> Row {
+    if (case.sequences, case.tokens) == BATCH { row.at_most(target) } else { row }
 }
 
 fn calls(report: &mut Report, case: &Case) -> Result<()> {
@@ -128,6 +147,14 @@ fn traffic(report: &mut Report, case: &Case) -> Result<()> {
         report.add(Row::new(&format!("vectors ({name}): central product"), &place, central, unit));
         report.add(Row::new(&format!("vectors ({name}): Lanczos"), &place, lanczos, unit));
     }
+    // Without stored vectors: as many bytes as the law has for a step, by 8 bytes an entry of the copy.
+    for (name, gradients, bytes) in [("forward", 1, 52.0), ("central", 2, 80.0)] {
+        let (product, lanczos) = traffic.per_entry(&traffic.none, gradients);
+        let over = (product + lanczos) / (traffic.copy_per_entry() * bytes / 8.0);
+        let row = Row::new(&format!("vectors (none): {name} step / a copy"), &place, over, "");
+        // Shards of the smaller model stay in caches.
+        report.add(if case.model == Model::Large { row.at_most(1.5) } else { row });
+    }
     report.keep("traffic", case, &traffic)
 }
 
@@ -153,7 +180,7 @@ fn memory(report: &mut Report, case: &Case) -> Result<()> {
 
 fn times(report: &mut Report, case: &Case) -> Result<()> {
     let times: Times = measure(case, &[])?;
-    for (index, (scheme, ..)) in SCHEMES.iter().enumerate() {
+    for (index, (scheme, _, reorthogonalize)) in SCHEMES.iter().enumerate() {
         if !times.probes.iter().any(|probe| probe.scheme == index) {
             continue;
         }
@@ -162,10 +189,8 @@ fn times(report: &mut Report, case: &Case) -> Result<()> {
             median(&probes.map(f).collect::<Vec<_>>())
         };
         let place = format!("{} {scheme}", place(case));
-        let target = |row: Row| {
-            let judged = (case.sequences, case.tokens) == BATCH;
-            if judged { row.at_most(1.10) } else { row }
-        };
+        let most = if *reorthogonalize == Reorthogonalize::None { 1.04 } else { 1.10 };
+        let target = |row: Row| judged(row, case, most);
         report.add(target(Row::new("probe / gradients", &place, of(&|probe| probe.relative()), "")));
         report.add(target(Row::new(
             "probe / gradients, of medians",

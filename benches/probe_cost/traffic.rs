@@ -22,6 +22,8 @@ pub struct Traffic {
     pub none: Vec<Step>,
     /// Entries on this rank.
     pub local: u64,
+    /// Seconds of plain copies of one vector to another.
+    pub copies: Vec<f64>,
 }
 
 /// One Lanczos step.
@@ -37,6 +39,11 @@ pub struct Step {
 }
 
 impl Traffic {
+    /// Nanoseconds per entry of a plain copy, which moves 8 bytes.
+    pub fn copy_per_entry(&self) -> f64 {
+        median(&self.copies) * 1e9 / self.local as f64
+    }
+
     /// Nanoseconds per entry and step of products that took `gradients` gradients, and of the rest.
     pub fn per_entry(&self, steps: &[Step], gradients: usize) -> (f64, f64) {
         let product: Vec<f64> =
@@ -116,7 +123,20 @@ pub fn measure(case: &Case) -> Result<Traffic> {
     run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
     let full = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
     let none = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::None)?;
-    Ok(Traffic { full, none, local: layout.local_len() as u64 })
+    Ok(Traffic { full, none, local: layout.local_len() as u64, copies: copies(&layout)? })
+}
+
+/// What the machine takes for a vector that is read and one that is written.
+fn copies(layout: &Layout) -> Result<Vec<f64>> {
+    let from = ShardedVector::zeros(layout)?.tensor().shallow_clone();
+    let mut to = ShardedVector::zeros(layout)?.tensor().shallow_clone();
+    (0..21)
+        .map(|_| {
+            let started = Instant::now();
+            to.f_copy_(&from)?;
+            Ok(started.elapsed().as_secs_f64())
+        })
+        .collect()
 }
 
 /// What a probe does with one vector, step by step.

@@ -4,8 +4,9 @@ use crate::spectrum::snapshot::{Extreme, HvpReport, ProbeRecord};
 use crate::spectrum::statistics::{PREDICTION_FACTOR, Statistics};
 
 /// A median predicted error of products beyond which weights, moments and the bulk say little: with
-/// [`PREDICTION_FACTOR`] it stands for a product that may be half wrong.
-const PRODUCTS: f64 = 0.1;
+/// [`PREDICTION_FACTOR`] it stands for a product that may be a quarter wrong. Measured, T is off by up to four times the
+/// median, and spectra that are off by a tenth have medians from 0.09 on.
+pub const TRUSTED_ERROR: f64 = 0.05;
 /// A residual relative to its value beyond which an extreme is a bound rather than a value.
 const EXTREME: f64 = 0.5;
 /// The share of a displacement that rounding turns into other directions.
@@ -23,7 +24,7 @@ pub fn warnings(
     gradient_norm: f64,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if hvp.predicted_error_median > PRODUCTS {
+    if hvp.predicted_error_median > TRUSTED_ERROR {
         warnings.push(format!(
             "outside the trustworthy regime: the Hessian-vector products have a predicted relative error of {:.0} % \
              in the median (true ones may be {PREDICTION_FACTOR} times that), the gradient's noise being {:.1e} of its \

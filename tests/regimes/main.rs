@@ -16,6 +16,7 @@ mod degradation;
 mod references;
 mod restoration;
 mod sweeps;
+mod warned;
 
 use closure_host::ClosureHost;
 use hessian_probe::regimes::{

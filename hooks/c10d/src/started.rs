@@ -39,9 +39,9 @@ impl<'g> Started<'g> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.under_way.take().map_or(Ok(()), |UnderWay { link, operation, work, since }| {
-            link.finish(work, &operation, since)
-        })
+        self.under_way
+            .take()
+            .map_or(Ok(()), |UnderWay { link, operation, work, since }| link.finish(work, &operation, since))
     }
 }
 

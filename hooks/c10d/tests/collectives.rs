@@ -202,7 +202,9 @@ fn gathers_under_way_let_other_collectives_pass() {
         let sizes = [200_000, 12, 0, 70_000];
         let outputs: Vec<Tensor> = sizes
             .iter()
-            .map(|&size| Tensor::zeros([i64::try_from(world_size).unwrap(), size], (Kind::Float, Device::Cpu)))
+            .map(|&size| {
+                Tensor::zeros([i64::try_from(world_size).unwrap(), size], (Kind::Float, Device::Cpu))
+            })
             .collect();
         for round in 0..5 {
             let started: Vec<_> = sizes

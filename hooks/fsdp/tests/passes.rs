@@ -37,7 +37,8 @@ fn found(config: &TrainerConfig, passes: PassConfig, group: ProcessGroup) -> (Fo
 #[test]
 fn losses_parameters_gradients_and_random_numbers_do_not_depend_on_how_a_pass_is_computed() {
     on_ranks(&[1, 2, 3], |mut group| {
-        let mixed = TrainerConfig { mixed_precision: MixedPrecision::bf16(), ..config(true, 0.0, Dtype::F32) };
+        let mixed =
+            TrainerConfig { mixed_precision: MixedPrecision::bf16(), ..config(true, 0.0, Dtype::F32) };
         for config in [config(false, 0.25, Dtype::F32), config(true, 0.25, Dtype::F64), mixed] {
             let plain = PassConfig { recompute: true, prefetch: false };
             let expected;
@@ -56,7 +57,11 @@ fn losses_parameters_gradients_and_random_numbers_do_not_depend_on_how_a_pass_is
                 assert!(gradient == expected.gradient, "gradients, {passes:?}");
                 assert!(generator == expected.generator, "the generator, {passes:?}");
                 let whole = config.model.tie_word_embeddings;
-                assert_eq!(!passes.recompute, peak > expected.peak && kept(peak, whole, &config), "{passes:?}");
+                assert_eq!(
+                    !passes.recompute,
+                    peak > expected.peak && kept(peak, whole, &config),
+                    "{passes:?}"
+                );
             }
         }
     });
@@ -64,7 +69,8 @@ fn losses_parameters_gradients_and_random_numbers_do_not_depend_on_how_a_pass_is
 
 /// Whether so many elements are at least the model's, and the embedding's once more where it is borrowed.
 fn kept(peak: usize, borrowed: bool, config: &TrainerConfig) -> bool {
-    let model = hessian_probe_fsdp::Llama::new(config.model.clone(), tch::Kind::Float, tch::Device::Cpu).unwrap();
+    let model =
+        hessian_probe_fsdp::Llama::new(config.model.clone(), tch::Kind::Float, tch::Device::Cpu).unwrap();
     let twice = if borrowed { model.blocks()[0].numel() } else { 0 };
     peak >= model.parameter_count() as usize + twice
 }

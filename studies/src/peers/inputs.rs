@@ -81,7 +81,7 @@ pub fn write_vectors(model: &Path, count: usize, output: &Output) -> Result<(Vec
     for index in 0..count {
         let mut tensors = Vec::new();
         for shard in &shards {
-            let mut signs = vec![0.0; usize::try_from(shard.tensor.numel())?];
+            let mut signs = vec![0.0; shard.tensor.numel()];
             draw(index as u64).fill(shard.global_offset, &mut signs);
             tensors.push((shard.name.as_str(), Tensor::f_from_slice(&signs)?.f_to_kind(Kind::Float)?));
         }

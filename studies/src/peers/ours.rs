@@ -55,14 +55,14 @@ fn hvp(task: &Task) -> HvpConfig {
 
 fn times(host: &mut Evaluation<'_>, task: &Task) -> Result<Times> {
     let mut products = Products::new(host, task)?;
-    let gradient = host.gradient()?;
-    let norm = norm(&gradient.tensors)?;
+    let (loss, gradient) = host.mean_gradient()?;
+    let norm = norm(&gradient)?;
     // Once before the clock runs: the noise is measured, and buffers are made.
     products.take(host)?;
     products.write(host, &task.product)?;
     let (mut gradient_seconds, mut product_seconds) = (Vec::new(), Vec::new());
     for _ in 0..task.rounds {
-        gradient_seconds.push(clock::time(|| Ok(host.gradient()?.loss))?.1);
+        gradient_seconds.push(clock::time(|| Ok(host.mean_gradient()?.0))?.1);
         product_seconds.push(products.take(host)?);
     }
     let mut probe = HessianProbe::new(probe(task))?;
@@ -70,7 +70,7 @@ fn times(host: &mut Evaluation<'_>, task: &Task) -> Result<Times> {
     let parameters = snapshot.parameters as f64;
     let forms = snapshot.probes.iter().filter_map(|probe| probe.alpha.first());
     Ok(Times {
-        loss: gradient.loss,
+        loss,
         gradient_norm: norm,
         gradient_seconds,
         product_seconds,
@@ -84,10 +84,10 @@ fn times(host: &mut Evaluation<'_>, task: &Task) -> Result<Times> {
 }
 
 fn peaks(host: &mut Evaluation<'_>, task: &Task) -> Result<Memory> {
-    host.gradient()?;
+    host.mean_gradient()?;
     let resident = memory::resident();
     let gradient_peak = memory::peak_of(|| {
-        host.gradient()?;
+        host.mean_gradient()?;
         Ok(())
     })?;
     let product_peak = memory::peak_of(|| {

@@ -1,11 +1,12 @@
 //! What the page says.
 
 use super::measure::STEPS;
-use super::record::{Deflated, Model, Study};
+use super::record::{Deflated, Model, Run, Study};
 use crate::claim::Claim;
 use crate::number::{percent, short};
 use hessian_probe::config::Difference;
 use hessian_probe::regimes::DirectionKind;
+use hessian_probe::spectrum::regime::TRUSTED_ERROR;
 
 /// Within it the automatic step is as good as any.
 const RATIO: f64 = 3.0;
@@ -25,6 +26,7 @@ pub fn of(study: &Study) -> Vec<Claim> {
         fixed_runs(demo),
         fixed_runs(smollm2),
         bf16_compute(demo),
+        wrong_ones_are_told(demo),
         deflation(demo),
         deflation(smollm2),
     ]
@@ -122,6 +124,33 @@ fn bf16_compute(model: &Model) -> Claim {
         top < 0.1 && top < moment,
         format!("{}: in bf16 compute λ_max is usable; the moments are worse.", model.name),
         format!("λ_max {} off, Σ τθ² {}", percent(top), percent(moment)),
+    )
+}
+
+/// No run of bf16, however its products were computed, is wrong and says nothing.
+fn wrong_ones_are_told(model: &Model) -> Claim {
+    const WRONG: f64 = 0.1;
+    let names = ["bf16-compute", "bf16"];
+    let runs = names.iter().filter_map(|name| model.precision(name)).flat_map(|precision| &precision.runs);
+    let runs: Vec<&Run> = runs.collect();
+    let foretold = |run: &Run| run.predicted_error.unwrap_or(0.0);
+    let wrong: Vec<f64> = runs.iter().filter(|run| run.worst() > WRONG).map(|run| foretold(run)).collect();
+    let least = wrong.iter().copied().fold(f64::INFINITY, f64::min);
+    let told = runs.iter().filter(|run| foretold(run) > TRUSTED_ERROR).count();
+    Claim::new(
+        !wrong.is_empty() && least > TRUSTED_ERROR,
+        format!(
+            "{}: in bf16 every run whose extreme values or moments are more than {} off would be warned of: the median predicted error of its products is above {}.",
+            model.name,
+            percent(WRONG),
+            percent(TRUSTED_ERROR)
+        ),
+        format!(
+            "{} of {} are, with medians from {} on; {told} would be warned of",
+            wrong.len(),
+            runs.len(),
+            percent(least)
+        ),
     )
 }
 

@@ -116,14 +116,14 @@ fn choices(model: &Model) -> String {
 
 fn runs(model: &Model) -> String {
     let mut table = String::from(
-        "| precision | products | λ_max | λ_min | Σ τθ | Σ τθ² | worst α or β | max\\|QᵀQ − I\\| | gradients |\n|---|---|---|---|---|---|---|---|---|\n",
+        "| precision | products | λ_max | λ_min | Σ τθ | Σ τθ² | worst α or β | predicted | max\\|QᵀQ − I\\| | gradients |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for precision in &model.precisions {
         if let Some(run) = precision.runs.first() {
             let values = [run.lambda_max, run.lambda_min, run.first_moment, run.second_moment];
             let mut cells = vec![precision.name.clone(), "double backward".into()];
             cells.extend(values.map(|value| short(value.reference)));
-            cells.extend(["–", "–", "–"].map(Into::into));
+            cells.extend(["–"; 4].map(Into::into));
             table += &row(&cells);
         }
         for run in &precision.runs {
@@ -135,6 +135,7 @@ fn runs(model: &Model) -> String {
                 compared(&run.first_moment),
                 compared(&run.second_moment),
                 percent(run.worst_deviation),
+                run.predicted_error.map_or_else(|| "–".into(), percent),
                 run.orthogonality_defect.map_or_else(|| "–".into(), short),
                 run.gradients.to_string(),
             ]);
