@@ -111,6 +111,11 @@ pub struct SpectrumArguments {
     #[arg(long, value_name = "DIR")]
     pub logdir: Option<PathBuf>,
 
+    /// Keep the graph of a pass in place of running each layer again for its gradients: three quarters of the operations,
+    /// for the memory of all parameters and activations on every rank
+    #[arg(long)]
+    pub keep_graphs: bool,
+
     /// Threads of libtorch on each rank [default: OMP_NUM_THREADS, or else all cores divided by the local ranks]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,

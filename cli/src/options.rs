@@ -4,7 +4,7 @@ use crate::arguments::{BlockArguments, Precision, SpectrumArguments};
 use hessian_probe::blocks::BlocksConfig;
 use hessian_probe::config::{BasisConfig, Difference, HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::{OnError, ProbeConfig};
-use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig};
+use hessian_probe_fsdp::{Attention, Dtype, EvaluationConfig, PassConfig};
 use std::num::NonZeroUsize;
 
 /// How the model is evaluated.
@@ -17,7 +17,8 @@ pub fn evaluation(arguments: &SpectrumArguments) -> Result<EvaluationConfig, Str
     // libtorch's fused attention has no second derivative.
     let exact = arguments.difference == Difference::Exact;
     let attention = if exact { Attention::Plain } else { Attention::Sdpa };
-    Ok(EvaluationConfig { dtype, attention, ..EvaluationConfig::default() })
+    let passes = PassConfig { recompute: !arguments.keep_graphs, ..PassConfig::default() };
+    Ok(EvaluationConfig { dtype, attention, passes, ..EvaluationConfig::default() })
 }
 
 /// The probe of a model with `parameters` parameters.
@@ -76,4 +77,26 @@ fn blocks(arguments: &BlockArguments) -> Result<BlocksConfig, String> {
 /// As many as asked for and as there can be: a Krylov space has at most n dimensions.
 fn steps(arguments: &SpectrumArguments, parameters: u64) -> usize {
     arguments.steps.get().min(usize::try_from(parameters).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        spectrum: SpectrumArguments,
+    }
+
+    #[test]
+    fn graphs_are_kept_where_that_is_asked_for_only() {
+        let recomputes = |flags: &[&str]| {
+            let given = ["program", "--model", "m", "--data", "d", "--out", "o"];
+            let arguments = Program::parse_from(given.iter().chain(flags)).spectrum;
+            evaluation(&arguments).unwrap().passes.recompute
+        };
+        assert!(recomputes(&[]) && !recomputes(&["--keep-graphs"]));
+    }
 }

@@ -51,6 +51,19 @@ fn the_flags_reach_the_probe_and_the_log() {
 }
 
 #[test]
+fn keeping_graphs_changes_no_number() {
+    let shape = Shape { tied: true, layers: 2, ..Shape::small(2) };
+    let case = Case::new(&shape, &[Example::new(&tokens(1, 9, shape.vocabulary), None).line()]);
+    for ranks in ["1", "2"] {
+        let flags = ["--dtype", "f64", "--steps", "4", "--probes", "2", "--ranks", ranks];
+        let [again, kept] =
+            [&[][..], &["--keep-graphs"]].map(|more| case.report(&[&flags[..], more].concat()));
+        assert_eq!(again.loss.to_bits(), kept.loss.to_bits());
+        assert_eq!(again.probes, kept.probes, "{ranks} ranks");
+    }
+}
+
+#[test]
 fn a_relative_step_is_a_multiple_of_the_norm_of_the_parameters() {
     let shape = Shape::small(2);
     let case = Case::new(&shape, &[Example::new(&tokens(1, 9, shape.vocabulary), None).line()]);
