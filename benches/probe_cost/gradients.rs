@@ -19,8 +19,8 @@ pub struct Gradients {
     pub unsharded: Vec<f64>,
     /// As by default.
     pub sharded: Vec<f64>,
-    /// Without the next block's gather under way.
-    pub one_by_one: Vec<f64>,
+    /// With the next block's gather under way.
+    pub ahead: Vec<f64>,
     /// With graphs kept in place of running blocks again.
     pub kept: Vec<f64>,
 }
@@ -38,7 +38,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Gradients> {
     let batch = case.batch(&group)?;
     let default = PassConfig::default();
     let mut sharded = Sharded::new(case, &group, default)?;
-    let mut one_by_one = Sharded::new(case, &group, PassConfig { prefetch: false, ..default })?;
+    let mut ahead = Sharded::new(case, &group, PassConfig { prefetch: true, ..default })?;
     let mut kept = Sharded::new(case, &group, PassConfig { recompute: false, ..default })?;
     let mut unsharded = if group.world_size() == 1 { Some(Unsharded::new(case, &group)?) } else { None };
     let mut found = Gradients::default();
@@ -53,7 +53,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Gradients> {
             add(|found| &mut found.unsharded, seconds(&group, || unsharded.gradient(&batch))?);
         }
         add(|found| &mut found.sharded, seconds(&group, || sharded.gradient(&group, &batch))?);
-        add(|found| &mut found.one_by_one, seconds(&group, || one_by_one.gradient(&group, &batch))?);
+        add(|found| &mut found.ahead, seconds(&group, || ahead.gradient(&group, &batch))?);
         add(|found| &mut found.kept, seconds(&group, || kept.gradient(&group, &batch))?);
     }
     Ok(found)

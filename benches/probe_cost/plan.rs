@@ -93,7 +93,7 @@ fn gradients(report: &mut Report, case: &Case) -> Result<()> {
         report.add(sharded.at_most(1.05));
     }
     if case.world_size > 1 {
-        report.add(row("gradient: next block under way / not", &times.sharded, &times.one_by_one));
+        report.add(row("gradient: next block under way / not", &times.ahead, &times.sharded));
     }
     report.add(row("gradient: graphs kept / blocks run again", &times.kept, &times.sharded));
     report.add(Row::new("gradient", &place, 1e3 * median(&times.sharded), "ms"));

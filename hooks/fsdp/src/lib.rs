@@ -26,9 +26,9 @@
 //! With tied embeddings the head needs the embedding, too, and two blocks are gathered for its duration.
 //! [`GatherMeter`] counts what is gathered.
 //!
-//! The next block is on its way while one computes, so that on several ranks another `n_b` is held; `[passes]
-//! prefetch = false` saves that. `recompute = false` is for models that fit: a block runs once and keeps its graph, and all `n`
-//! parameters stay gathered until its backward pass ([`PassConfig`]). Neither changes a bit of any result.
+//! With `[passes] prefetch = true` the next block is on its way while one computes, and another `n_b` is held. `recompute =
+//! false` is for models that fit: a block runs once and keeps its graph, and all `n` parameters stay gathered until its
+//! backward pass ([`PassConfig`]). Neither changes a bit of any result.
 //!
 //! Results do not depend on the number of ranks but for the order of sums: initial values and batches are
 //! functions of the seed and of global indices, the loss is the mean over the counted targets of *all*

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// use hessian_probe_fsdp::PassConfig;
 ///
 /// let config: PassConfig = toml::from_str("recompute = false")?;
-/// assert_eq!(config, PassConfig { recompute: false, prefetch: true });
+/// assert_eq!(config, PassConfig { recompute: false, prefetch: false });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,14 +18,15 @@ pub struct PassConfig {
     /// while it runs. With `false` the graphs of all blocks, and with them all parameters of the model, are kept from the
     /// forward pass on: a gradient takes three quarters of the operations and half of the gathers.
     pub recompute: bool,
-    /// Gather the next block while the present one computes (the default): one block more in memory. Without effect on
-    /// one rank.
+    /// Gather the next block while the present one computes: one block more in memory. For ranks whose transfers do not
+    /// take the cores that compute; by default `false`, since on CPUs that have none to spare they do
+    /// (`cargo xtask bench` measures it). Without effect on one rank.
     pub prefetch: bool,
 }
 
 impl Default for PassConfig {
     fn default() -> Self {
-        Self { recompute: true, prefetch: true }
+        Self { recompute: true, prefetch: false }
     }
 }
 
