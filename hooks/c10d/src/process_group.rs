@@ -176,19 +176,6 @@ impl ProcessGroup {
     /// it, and `input` may change again, after [`wait`](Started::wait). Other collectives may be called before that, in
     /// the same order on all ranks.
     ///
-    /// ```
-    /// use hessian_probe_c10d::ProcessGroup;
-    /// use tch::Tensor;
-    ///
-    /// let group = ProcessGroup::single();
-    /// let (shard, whole) = (Tensor::from_slice(&[1.0_f32, 2.0]), Tensor::from_slice(&[0.0_f32; 2]));
-    /// let gathering = group.start_all_gather_into(&whole, &shard)?;
-    /// // ... whatever does not need `whole` ...
-    /// gathering.wait()?;
-    /// assert_eq!(whole, shard);
-    /// # Ok::<(), hessian_probe_c10d::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// See the [crate's documentation](crate#errors); what happens to the data is an error of [`wait`](Started::wait).
     pub fn start_all_gather_into(&self, output: &Tensor, input: &Tensor) -> Result<Started<'_>> {

@@ -8,6 +8,19 @@ use std::time::Instant;
 
 /// A collective that was [started](crate::ProcessGroup::start_all_gather_into). Dropping it waits, too, so that no tensor
 /// is read or written behind its owner's back, and says nothing of errors; they close the group.
+///
+/// ```
+/// use hessian_probe_c10d::ProcessGroup;
+/// use tch::Tensor;
+///
+/// let group = ProcessGroup::single();
+/// let (shard, whole) = (Tensor::from_slice(&[1.0_f32, 2.0]), Tensor::from_slice(&[0.0_f32; 2]));
+/// let gathering = group.start_all_gather_into(&whole, &shard)?;
+/// // ... whatever does not need `whole` ...
+/// gathering.wait()?;
+/// assert_eq!(whole, shard);
+/// # Ok::<(), hessian_probe_c10d::Error>(())
+/// ```
 #[must_use = "the result is there after `wait`"]
 pub struct Started<'g> {
     /// None once it is done.
