@@ -8,6 +8,7 @@
 //! - [`python`]: the environment in which tests read our files back
 //! - [`peers`](mod@peers): that of the libraries that we are compared with
 //! - [`compiler`]: a C++ compiler is there
+//! - [`pinned`]: a Python with pinned packages, made where it is missing
 //! - [`venv`]: Python's virtual environments, and pip in them
 //! - [`marker`]: tells a finished folder from a half-made one
 //! - [`lock`]: one set-up at a time
@@ -20,6 +21,7 @@ mod lock;
 mod marker;
 mod own;
 mod peers;
+mod pinned;
 mod python;
 mod smollm2;
 mod venv;
