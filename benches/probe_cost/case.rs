@@ -3,9 +3,7 @@
 use crate::{Result, support};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use hessian_probe_c10d::ProcessGroup;
-use hessian_probe_fsdp::{
-    Attention, Batch, Corpus, CorpusConfig, LlamaConfig, SequenceSource, Trainer, TrainerConfig,
-};
+use hessian_probe_fsdp::{Attention, Corpus, CorpusConfig, LlamaConfig, Trainer, TrainerConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -77,12 +75,6 @@ pub struct Case {
     pub port: u16,
 }
 
-/// This crate's own sources.
-fn text() -> Result<Corpus> {
-    let sources = CorpusConfig::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    Ok(Corpus::read(&sources)?)
-}
-
 impl Case {
     /// The ranks, as the environment describes them.
     pub fn group(&self) -> Result<ProcessGroup> {
@@ -102,18 +94,10 @@ impl Case {
     pub fn trainer(&self, group: ProcessGroup) -> Result<Trainer> {
         let mut config = TrainerConfig::new(self.model.config(), self.sequences, self.tokens);
         config.threads = Some(self.threads);
-        let mut trainer = Trainer::new(config, group, text()?)?;
+        let sources = CorpusConfig::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        let mut trainer = Trainer::new(config, group, Corpus::read(&sources)?)?;
         trainer.probe_on_validation(self.sequences)?;
         Ok(trainer)
-    }
-
-    /// This rank's part of such a batch.
-    pub fn batch(&self, group: &ProcessGroup) -> Result<Batch> {
-        let (text, own) = (text()?, (self.sequences / group.world_size()).max(1));
-        let first = group.rank() * own;
-        let sequences = (first..first + own).map(|index| text.validation(index as u64, self.tokens));
-        let sequences = sequences.collect::<hessian_probe_fsdp::Result<Vec<_>>>()?;
-        Ok(Batch::from_sequences(&sequences, group.rank(), tch::Device::Cpu)?)
     }
 
     /// A probe with the case's number of steps, changed as told, that logs to a directory of its own.

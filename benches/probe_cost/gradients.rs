@@ -3,12 +3,15 @@
 use crate::Result;
 use crate::case::Case;
 use crate::report::median;
+use crate::support::lent::Lent;
+use hessian_probe::Host;
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_c10d::autograd::{GradOptions, grad};
 use hessian_probe_fsdp::model::cross_entropy_sum;
-use hessian_probe_fsdp::sharding::{Gathered, GradientShards, ShardedParameters};
-use hessian_probe_fsdp::{Batch, Engine, Llama, PassConfig};
+use hessian_probe_fsdp::sharding::{Gathered, ShardedParameters};
+use hessian_probe_fsdp::{Batch, Llama, PassConfig};
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor, no_grad, with_grad};
 
@@ -33,14 +36,15 @@ impl Gradients {
 }
 
 pub fn measure(case: &Case, rounds: usize) -> Result<Gradients> {
-    let group = case.group()?;
+    let group = Rc::new(case.group()?);
     tch::set_num_threads(i32::try_from(case.threads)?);
-    let batch = case.batch(&group)?;
     let default = PassConfig::default();
-    let mut sharded = Sharded::new(case, &group, default)?;
-    let mut ahead = Sharded::new(case, &group, PassConfig { prefetch: true, ..default })?;
-    let mut kept = Sharded::new(case, &group, PassConfig { recompute: false, ..default })?;
-    let mut unsharded = if group.world_size() == 1 { Some(Unsharded::new(case, &group)?) } else { None };
+    let lent =
+        |passes| Lent::new(case.model.config(), [case.sequences, case.tokens], passes, Rc::clone(&group));
+    let mut sharded = lent(default)?;
+    let mut ahead = lent(PassConfig { prefetch: true, ..default })?;
+    let mut kept = lent(PassConfig { recompute: false, ..default })?;
+    let unsharded = if group.world_size() == 1 { Some(Unsharded::new(case, &group)?) } else { None };
     let mut found = Gradients::default();
     for round in 0..=rounds {
         let mut add = |to: fn(&mut Gradients) -> &mut Vec<f64>, seconds: f64| {
@@ -49,12 +53,12 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Gradients> {
                 to(&mut found).push(seconds);
             }
         };
-        if let Some(unsharded) = &mut unsharded {
-            add(|found| &mut found.unsharded, seconds(&group, || unsharded.gradient(&batch))?);
+        if let Some(unsharded) = &unsharded {
+            add(|found| &mut found.unsharded, seconds(&group, || unsharded.gradient(sharded.batch()))?);
         }
-        add(|found| &mut found.sharded, seconds(&group, || sharded.gradient(&group, &batch))?);
-        add(|found| &mut found.ahead, seconds(&group, || ahead.gradient(&group, &batch))?);
-        add(|found| &mut found.kept, seconds(&group, || kept.gradient(&group, &batch))?);
+        add(|found| &mut found.sharded, seconds(&group, || sharded.gradient().map(drop))?);
+        add(|found| &mut found.ahead, seconds(&group, || ahead.gradient().map(drop))?);
+        add(|found| &mut found.kept, seconds(&group, || kept.gradient().map(drop))?);
     }
     Ok(found)
 }
@@ -66,26 +70,6 @@ fn seconds(group: &ProcessGroup, work: impl FnOnce() -> Result<()>) -> Result<f6
     work()?;
     group.barrier()?;
     Ok(started.elapsed().as_secs_f64())
-}
-
-struct Sharded {
-    engine: Engine,
-    gradients: GradientShards,
-}
-
-impl Sharded {
-    fn new(case: &Case, group: &ProcessGroup, passes: PassConfig) -> Result<Self> {
-        let model = Llama::new(case.model.config(), Kind::Float, Device::Cpu)?;
-        let parameters = ShardedParameters::initialized(&model, group.rank(), group.world_size(), 1)?;
-        let gradients = GradientShards::new(parameters.layouts(), group.rank(), Kind::Float, Device::Cpu)?;
-        Ok(Self { engine: Engine::new(model, parameters).with_passes(passes), gradients })
-    }
-
-    fn gradient(&mut self, group: &ProcessGroup, batch: &Batch) -> Result<()> {
-        self.gradients.clear();
-        self.engine.accumulate_gradient(group, batch, 1.0, false, &mut self.gradients)?;
-        Ok(())
-    }
 }
 
 /// A loop that knows of no shards, with activation checkpointing at the same blocks.
@@ -104,7 +88,7 @@ impl Unsharded {
     }
 
     /// One tensor for each parameter, as autograd leaves them.
-    fn gradient(&mut self, batch: &Batch) -> Result<()> {
+    fn gradient(&self, batch: &Batch) -> Result<()> {
         let head = self.parameters.len() - 1;
         let run = |block: usize, input: &Tensor| {
             self.model.run(block, self.parameters[block].parameters(), input, false)

@@ -8,7 +8,7 @@
 
 use crate::Result;
 use crate::case::Case;
-use crate::support::resident;
+use crate::support::memory::resident;
 use hessian_probe::{Gradient, Host, HostError, ProcessGroup, Shard, SingleProcess};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;

@@ -147,10 +147,8 @@ fn traffic(report: &mut Report, case: &Case) -> Result<()> {
         report.add(Row::new(&format!("vectors ({name}): central product"), &place, central, unit));
         report.add(Row::new(&format!("vectors ({name}): Lanczos"), &place, lanczos, unit));
     }
-    // Without stored vectors: as many bytes as the law has for a step, by 8 bytes an entry of the copy.
-    for (name, gradients, bytes) in [("forward", 1, 52.0), ("central", 2, 80.0)] {
-        let (product, lanczos) = traffic.per_entry(&traffic.none, gradients);
-        let over = (product + lanczos) / (traffic.copy_per_entry() * bytes / 8.0);
+    for (name, gradients) in [("forward", 1), ("central", 2)] {
+        let over = traffic.over_a_copy(gradients);
         let row = Row::new(&format!("vectors (none): {name} step / a copy"), &place, over, "");
         // Shards of the smaller model stay in caches.
         report.add(if case.model == Model::Large { row.at_most(1.5) } else { row });

@@ -4,12 +4,13 @@ use crate::Result;
 use crate::case::Case;
 use crate::instrumented::{Instrumented, Log};
 use crate::report::median;
-use hessian_probe::Interrupter;
 use hessian_probe::config::{Distribution, HvpConfig, Reorthogonalize};
+use hessian_probe::cost::{Course, Facts, Products, Work};
 use hessian_probe::krylov::{Basis, Lanczos, Operator, Product, Wrapper};
 use hessian_probe::operator::{Calibration, FiniteDifference, Start};
 use hessian_probe::sharded::random::RandomProbe;
 use hessian_probe::sharded::{Layout, ShardedVector};
+use hessian_probe::{Interrupter, ProbeConfig};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,6 +25,9 @@ pub struct Traffic {
     pub local: u64,
     /// Seconds of plain copies of one vector to another.
     pub copies: Vec<f64>,
+    /// Bytes of a step without stored vectors, by the [law](hessian_probe::cost::Work): with a forward product, a central
+    /// one.
+    pub bytes: [f64; 2],
 }
 
 /// One Lanczos step.
@@ -39,9 +43,14 @@ pub struct Step {
 }
 
 impl Traffic {
-    /// Nanoseconds per entry of a plain copy, which moves 8 bytes.
-    pub fn copy_per_entry(&self) -> f64 {
-        median(&self.copies) * 1e9 / self.local as f64
+    /// The time of a step without stored vectors whose product took `gradients` gradients, over that of a plain copy of as
+    /// many bytes.
+    pub fn over_a_copy(&self, gradients: usize) -> f64 {
+        let (product, lanczos) = self.per_entry(&self.none, gradients);
+        let step = (product + lanczos) * 1e-9 * self.local as f64;
+        // A copy reads a vector and writes one.
+        let byte = median(&self.copies) / (8 * self.local) as f64;
+        step / (byte * self.bytes[gradients - 1])
     }
 
     /// Nanoseconds per entry and step of products that took `gradients` gradients, and of the rest.
@@ -123,7 +132,22 @@ pub fn measure(case: &Case) -> Result<Traffic> {
     run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
     let full = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::Full)?;
     let none = run(case, &layout, &mut host, &mut calibration, Reorthogonalize::None)?;
-    Ok(Traffic { full, none, local: layout.local_len() as u64, copies: copies(&layout)? })
+    let local = layout.local_len() as u64;
+    Ok(Traffic { full, none, local, copies: copies(&layout)?, bytes: bytes(case, &layout, &host)? })
+}
+
+/// What the law has for a step of a run without stored vectors, with a forward product and with a central one.
+fn bytes(case: &Case, layout: &Layout, host: &Instrumented) -> Result<[f64; 2]> {
+    let mut config = ProbeConfig::default();
+    (config.slq.steps, config.slq.probes) = (case.steps, 1);
+    config.slq.reorthogonalize = Reorthogonalize::None;
+    let (facts, steps) = (Facts::of(host, layout, &config), case.steps as u64);
+    let of = |products| -> Result<f64> {
+        let work = Work::new(&facts, &config, &Course { products, ..Course::default() })?;
+        Ok((work.products.bytes + work.lanczos.bytes) as f64 / steps as f64)
+    };
+    let none = Products::default();
+    Ok([of(Products { forward: steps, ..none })?, of(Products { central: steps, ..none })?])
 }
 
 /// What the machine takes for a vector that is read and one that is written.

@@ -1,11 +1,12 @@
 //! What is measured in one process a rank: a model, and the probes that are taken of it.
 
-use crate::host::Lent;
+use crate::support::lent::Lent;
 use crate::{Result, support};
 use hessian_probe::config::{Difference, Reorthogonalize};
 use hessian_probe::{HessianProbe, ProbeConfig};
-use hessian_probe_fsdp::{Attention, LlamaConfig};
+use hessian_probe_fsdp::{Attention, LlamaConfig, PassConfig};
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long ranks wait for each other.
@@ -149,7 +150,8 @@ impl Case {
     pub fn host(&self) -> Result<Lent> {
         let group = support::group(self.world_size, TIMEOUT)?;
         tch::set_num_threads(i32::try_from(self.threads)?);
-        Lent::new(&self.size, group)
+        let batch = [self.size.sequences, self.size.tokens];
+        Lent::new(self.size.model(), batch, PassConfig::default(), Rc::new(group))
     }
 
     /// Where a figure comes from.

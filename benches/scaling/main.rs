@@ -16,7 +16,6 @@
 mod case;
 mod exponents;
 mod fit;
-mod host;
 mod least_squares;
 mod memory;
 mod options;

@@ -6,12 +6,11 @@
 
 use crate::Result;
 use crate::case::{Case, Probe};
-use crate::support::resident;
+use crate::support::memory::peak_of;
 use hessian_probe::Host;
 use hessian_probe::cost::{Facts, Memory};
 use hessian_probe::sharded::Layout;
 use serde::{Deserialize, Serialize};
-use std::fs;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memories {
@@ -66,12 +65,4 @@ pub fn measure(case: &Case) -> Result<Memories> {
         });
     }
     Ok(Memories { entries: layout.local_len() as u64, probes: taken })
-}
-
-/// The peak of resident memory while `work` is done.
-fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<Option<u64>> {
-    // "5" makes the peak what is resident now (proc_pid_clear_refs(5)).
-    let forgotten = fs::write("/proc/self/clear_refs", "5").is_ok();
-    work()?;
-    Ok(forgotten.then(|| resident("VmHWM:")).flatten())
 }

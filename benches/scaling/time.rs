@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::case::{Case, Probe};
+use crate::support::lent::Lent;
 use hessian_probe::cost::{Block, Course, Facts, Parts, Traffic};
 use hessian_probe::sharded::Layout;
 use hessian_probe::spectrum::Cost;
@@ -97,7 +98,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     })
 }
 
-fn round(host: &mut crate::host::Lent, probe: &Probe) -> Result<Round> {
+fn round(host: &mut Lent, probe: &Probe) -> Result<Round> {
     let mut taken = probe.new_probe()?;
     let mut alone = Vec::new();
     let mut told = Vec::new();

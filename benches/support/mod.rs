@@ -1,12 +1,15 @@
 //! What the benchmarks have in common: each measures its cases in processes of their own, which it starts itself.
 //!
+//! - [`lent`]: a model that is only looked at;
 //! - `worker`: those processes, and the line with which they tell what they found;
-//! - `memory`: what a process takes.
+//! - [`memory`]: what a process takes.
 
-mod memory;
+#[allow(dead_code, reason = "no benchmark uses all of it")]
+pub mod lent;
+pub mod memory;
 mod worker;
 
-pub use memory::{MALLOC, resident};
+pub use memory::MALLOC;
 pub use worker::{group, measure, tell};
 
 use clap::Parser;

@@ -3,8 +3,9 @@
 use super::agreement::relative_error;
 use super::found::{Found, Memory, Outcome, Times, parse};
 use super::inputs;
+use super::memory::MALLOC;
 use super::record::{Figures, Peer, Study};
-use super::task::{CONTESTANTS, Contestant, MALLOC, Measure, OURS, Task};
+use super::task::{CONTESTANTS, Contestant, Measure, OURS, Task};
 use crate::models::Saved;
 use crate::output::Output;
 use crate::{Options, Result};

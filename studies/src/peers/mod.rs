@@ -17,6 +17,7 @@ mod figures;
 mod found;
 mod inputs;
 mod measure;
+#[path = "../../../benches/support/memory.rs"]
 mod memory;
 mod ours;
 mod record;

@@ -85,7 +85,7 @@ fn times(host: &mut Evaluation<'_>, task: &Task) -> Result<Times> {
 
 fn peaks(host: &mut Evaluation<'_>, task: &Task) -> Result<Memory> {
     host.mean_gradient()?;
-    let resident = memory::resident();
+    let resident = memory::resident("VmRSS:");
     let gradient_peak = memory::peak_of(|| {
         host.mean_gradient()?;
         Ok(())

@@ -34,10 +34,6 @@ pub enum Measure {
     Memory,
 }
 
-/// Makes glibc map blocks of more than 64 KiB one by one, and unmap them when they are freed.
-pub const MALLOC: [(&str, &str); 3] =
-    [("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")];
-
 /// Who takes part.
 #[derive(Clone, Copy, Debug)]
 pub struct Contestant {

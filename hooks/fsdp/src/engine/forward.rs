@@ -49,10 +49,11 @@ impl Engine {
 
     /// What the head makes of these tokens, without a graph.
     fn outputs(&self, group: &ProcessGroup, tokens: &Tensor, dropout: bool) -> Result<Tensor> {
-        let mut ahead = Ahead::new(self, group, (0..=self.head()).collect());
+        let mut ahead = Ahead::new(self, group);
         let mut hidden = tokens.shallow_clone();
         for block in 0..=self.head() {
-            hidden = self.run_block(&ahead.take(false)?, block, &hidden, dropout)?;
+            let then = Some(block + 1).filter(|then| *then <= self.head());
+            hidden = self.run_block(&ahead.take(block, then, false)?, block, &hidden, dropout)?;
         }
         Ok(hidden)
     }
@@ -71,15 +72,14 @@ impl Engine {
         for block in 0..self.head() {
             masks.remember()?;
             let recompute = self.passes.recompute;
-            let gathered = ahead.take(!recompute)?;
+            let gathered = ahead.take(block, Some(block + 1), !recompute)?;
             if recompute {
                 let output = self.run_block(&gathered, block, &hidden, dropout)?;
                 kept.push(Kept::Input(std::mem::replace(&mut hidden, output)));
             } else {
-                let input = self.leaf(hidden, block)?;
-                let output = with_grad(|| self.run_block(&gathered, block, &input, dropout))?;
-                hidden = output.shallow_clone();
-                kept.push(Kept::Graph(Graph { input, output, gathered }));
+                let graph = self.graph(gathered, block, hidden, dropout)?;
+                hidden = graph.output.shallow_clone();
+                kept.push(Kept::Graph(graph));
             }
         }
         masks.remember()?;
@@ -87,10 +87,33 @@ impl Engine {
         Ok(kept)
     }
 
-    /// Runs a block, with a graph where one is kept.
+    /// Runs a block on its input, with a graph.
+    pub(super) fn graph(
+        &self,
+        gathered: Gathered,
+        block: usize,
+        input: Tensor,
+        dropout: bool,
+    ) -> Result<Graph> {
+        let input = self.leaf(input, block)?;
+        let output = with_grad(|| self.run_block(&gathered, block, &input, dropout))?;
+        Ok(Graph { input, output, gathered })
+    }
+
+    /// A block's input as the start of its graph; tokens have no gradient.
+    fn leaf(&self, input: Tensor, block: usize) -> Result<Tensor> {
+        if block == 0 {
+            return Ok(input);
+        }
+        input
+            .f_detach()
+            .and_then(|leaf| leaf.f_set_requires_grad(true))
+            .at(self.parameters.rank(), || format!("the input of block `{}`", self.block_name(block)))
+    }
+
     fn run_block(&self, gathered: &Gathered, block: usize, input: &Tensor, dropout: bool) -> Result<Tensor> {
         self.model
             .run(block, gathered.parameters(), input, dropout)
-            .at(self.parameters.rank(), || format!("the forward pass of block `{}`", self.block_name(block)))
+            .at(self.parameters.rank(), || format!("running block `{}`", self.block_name(block)))
     }
 }

@@ -34,10 +34,10 @@ impl Engine {
         dropout: bool,
         gradients: &mut GradientShards,
     ) -> Result<f64> {
-        let again = self.passes.recompute;
-        let mut masks = Masks::new(again && self.draws(dropout), group.rank(), self.model.device());
-        let backward = (0..self.head()).rev().filter(|_| again);
-        let mut ahead = Ahead::new(self, group, (0..=self.head()).chain(backward).collect());
+        // Graphs that are kept draw once.
+        let redraws = self.passes.recompute && self.draws(dropout);
+        let mut masks = Masks::new(redraws, group.rank(), self.model.device());
+        let mut ahead = Ahead::new(self, group);
         let kept = self.forward(&mut ahead, batch, dropout, &mut masks)?;
         let mut end = masks.split_end();
         let pass = Pass { group, batch, scale, dropout };
@@ -68,7 +68,8 @@ impl Engine {
                     if block < head {
                         masks.rewind()?;
                     }
-                    self.graph(ahead.take(true)?, block, input, dropout && block < head)?
+                    let then = block.checked_sub(1).filter(|_| self.passes.recompute);
+                    self.graph(ahead.take(block, then, true)?, block, input, dropout && block < head)?
                 }
             };
             let (output, seed) = match output_gradient.take() {
@@ -88,25 +89,6 @@ impl Engine {
             self.reduce(group, block, block_gradients, gradients)?;
         }
         Ok(loss)
-    }
-
-    /// Runs a block on its input, with a graph.
-    fn graph(&self, gathered: Gathered, block: usize, input: Tensor, dropout: bool) -> Result<Graph> {
-        let input = self.leaf(input, block)?;
-        let output = with_grad(|| self.model.run(block, gathered.parameters(), &input, dropout))
-            .at(self.parameters.rank(), || format!("running block `{}` again", self.block_name(block)))?;
-        Ok(Graph { input, output, gathered })
-    }
-
-    /// A block's input as the start of its graph; tokens have no gradient.
-    pub(super) fn leaf(&self, input: Tensor, block: usize) -> Result<Tensor> {
-        if block == 0 {
-            return Ok(input);
-        }
-        input
-            .f_detach()
-            .and_then(|leaf| leaf.f_set_requires_grad(true))
-            .at(self.parameters.rank(), || format!("the input of block `{}`", self.block_name(block)))
     }
 
     /// The sum of losses of the head's output, and the gradient with which it starts. Takes the logits,

@@ -9,9 +9,9 @@
 //!
 //! This is activation checkpointing (Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016)
 //! at the blocks that are gathered, so that each block's parameters are needed only while it runs (Zhao
-//! et al., *PyTorch FSDP*, 2023). With [`PassConfig::prefetch`] the next block of the order is on its way while
-//! one computes; without [`PassConfig::recompute`] graphs are kept instead. Floating-point operations are those of a whole-graph backward pass, in
-//! the same order: on one rank the gradients are equal bit for bit.
+//! et al., *PyTorch FSDP*, 2023). With [`PassConfig::prefetch`] the next block is on its way while one computes; without
+//! [`PassConfig::recompute`] graphs are kept instead. Floating-point operations are those of a whole-graph backward
+//! pass, in the same order: on one rank the gradients are equal bit for bit.
 
 mod ahead;
 mod batch;

@@ -1,41 +1,54 @@
 //! A sharded model that is only looked at: parameters and their gradient, without an optimizer.
 
-use crate::Result;
-use crate::case::Size;
+use super::Result;
 use hessian_probe::{Gradient, Host, HostError, ReduceOp, Shard};
 use hessian_probe_c10d::ProcessGroup;
 use hessian_probe_fsdp::sharding::{GradientShards, ShardedParameters};
-use hessian_probe_fsdp::{Batch, Corpus, CorpusConfig, Engine, Llama, SequenceSource};
+use hessian_probe_fsdp::{
+    Batch, Corpus, CorpusConfig, Engine, Llama, LlamaConfig, PassConfig, SequenceSource,
+};
 use std::path::Path;
+use std::rc::Rc;
 use tch::{Device, Kind};
 
 pub struct Lent {
     engine: Engine,
     gradients: GradientShards,
     batch: Batch,
-    group: ProcessGroup,
+    group: Rc<ProcessGroup>,
     targets: f64,
 }
 
 impl Lent {
-    /// Random weights in f32; the batch is of this crate's own sources.
-    pub fn new(size: &Size, group: ProcessGroup) -> Result<Self> {
+    /// Random weights in f32; the batch, so many sequences of so many tokens over all ranks, is of this crate's own sources.
+    pub fn new(
+        model: LlamaConfig,
+        [sequences, tokens]: [usize; 2],
+        passes: PassConfig,
+        group: Rc<ProcessGroup>,
+    ) -> Result<Self> {
         let (rank, ranks) = (group.rank(), group.world_size());
-        let model = Llama::new(size.model(), Kind::Float, Device::Cpu)?;
+        let model = Llama::new(model, Kind::Float, Device::Cpu)?;
         let parameters = ShardedParameters::initialized(&model, rank, ranks, 1)?;
         let gradients = GradientShards::new(parameters.layouts(), rank, Kind::Float, Device::Cpu)?;
         // Each rank has as many tokens: fewer sequences than ranks are repeated.
-        let own = size.sequences.div_ceil(ranks).max(1);
+        let own = sequences.div_ceil(ranks).max(1);
         let text = Corpus::read(&CorpusConfig::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")))?;
-        let sequences = (0..own).map(|index| text.validation((rank * own + index) as u64, size.tokens));
+        let sequences = (0..own).map(|index| text.validation((rank * own + index) as u64, tokens));
         let sequences = sequences.collect::<hessian_probe_fsdp::Result<Vec<_>>>()?;
         let batch = Batch::from_sequences(&sequences, rank, Device::Cpu)?;
-        let targets = (own * ranks * size.tokens) as f64;
-        Ok(Self { engine: Engine::new(model, parameters), gradients, batch, group, targets })
+        let targets = (own * ranks * tokens) as f64;
+        let engine = Engine::new(model, parameters).with_passes(passes);
+        Ok(Self { engine, gradients, batch, group, targets })
     }
 
     pub fn model(&self) -> &Llama {
         self.engine.model()
+    }
+
+    /// This rank's part of the batch.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
     }
 
     /// Tokens of all ranks.
@@ -44,7 +57,7 @@ impl Lent {
     }
 
     pub fn barrier(&self) -> Result<()> {
-        hessian_probe::ProcessGroup::barrier(&self.group)
+        hessian_probe::ProcessGroup::barrier(&*self.group)
     }
 }
 
@@ -59,12 +72,12 @@ impl Host for Lent {
         let sum =
             self.engine.accumulate_gradient(&self.group, &self.batch, scale, false, &mut self.gradients)?;
         let mut sum = [sum];
-        hessian_probe::ProcessGroup::all_reduce(&self.group, &mut sum, ReduceOp::Sum)?;
+        hessian_probe::ProcessGroup::all_reduce(&*self.group, &mut sum, ReduceOp::Sum)?;
         let tensors = self.gradients.per_parameter(self.engine.parameters().layouts(), self.group.rank())?;
         Ok(Gradient { loss: sum[0] * scale, tensors })
     }
 
     fn group(&self) -> &dyn hessian_probe::ProcessGroup {
-        &self.group
+        &*self.group
     }
 }
