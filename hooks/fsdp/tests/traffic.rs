@@ -46,6 +46,13 @@ fn and_without_running_blocks_again() {
 }
 
 #[test]
+fn what_is_gathered_ahead_is_not_gathered_again() {
+    let passes = PassConfig { prefetch: true, ..PassConfig::default() };
+    let config = TrainerConfig { passes, ..config(true, 0.0, Dtype::F32) };
+    on_ranks(&[2], |group| gathers(group, config.clone(), 2));
+}
+
+#[test]
 fn counts_and_memory_of_a_probe_on_several_ranks_are_those_of_the_law() {
     on_ranks(&[1, 2, 4], |group| {
         let ranks = group.world_size() as u64;
