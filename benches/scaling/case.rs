@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long ranks wait for each other.
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Task {
     /// Where the time goes.
     Time { rounds: usize },
@@ -39,10 +39,10 @@ const SIZES: [(&str, usize, usize, usize, usize, usize, usize); 7] = [
     ("0.2M", 64, 172, 4, 4, 64, 20),
     ("1M", 128, 344, 5, 4, 64, 20),
     ("4M", 256, 688, 5, 4, 32, 20),
-    ("10M", 320, 864, 8, 4, 32, 20),
-    ("40M", 512, 1376, 12, 4, 16, 12),
-    ("130M", 768, 2112, 18, 4, 16, 8),
-    ("0.5B", 1280, 3456, 26, 2, 16, 4),
+    ("10M", 320, 864, 8, 4, 16, 20),
+    ("40M", 512, 1376, 12, 4, 8, 10),
+    ("130M", 768, 2112, 18, 4, 8, 6),
+    ("0.5B", 1280, 3456, 26, 2, 8, 4),
 ];
 
 /// The size at which only what fits this class of machine is measured: two ranks, four steps, no basis to speak of.
@@ -136,7 +136,7 @@ impl Probe {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     pub task: Task,
     pub size: Size,

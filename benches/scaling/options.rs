@@ -19,6 +19,9 @@ pub struct Options {
     /// Threads of each rank
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
+    /// Go on with what was measured before, in target/bench/scaling-cases.json
+    #[arg(long)]
+    pub resume: bool,
     /// Fail where a point that was held out misses its target
     #[arg(long)]
     pub strict: bool,
