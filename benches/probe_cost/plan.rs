@@ -216,5 +216,5 @@ fn measure<T: DeserializeOwned>(case: &Case, environment: &[(&str, &str)]) -> Re
     // Free now, and used by the ranks' second group in a moment.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let case = Case { port, ..case.clone() };
-    support::measure(&case, case.world_size, case.threads, environment)
+    support::measure("--worker", &case, (case.world_size, case.threads), environment)
 }

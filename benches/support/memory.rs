@@ -1,4 +1,4 @@
-//! The memory of this process, and an allocator that hides nothing of it. The study of peers measures with it, too.
+//! The memory of this process, and an allocator that hides nothing of it. Studies measure with it, too.
 
 use super::Result;
 

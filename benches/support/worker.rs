@@ -21,17 +21,18 @@ pub fn group(ranks: usize, timeout: Duration) -> Result<ProcessGroup> {
     Ok(if ranks == 1 { ProcessGroup::single() } else { ProcessGroup::from_env(timeout)? })
 }
 
-/// Runs a case in a process of its own, or one for each rank, and reads rank 0's result.
+/// Runs a case in a process of its own, or one for each rank, with so many threads each, and reads rank 0's result. The
+/// process is this program again, told to be a `worker` with that argument, and the case as JSON.
 pub fn measure<T: DeserializeOwned>(
+    worker: &str,
     case: &impl Serialize,
-    ranks: usize,
-    threads: usize,
+    (ranks, threads): (usize, usize),
     environment: &[(&str, &str)],
 ) -> Result<T> {
     let case = serde_json::to_string(case)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["--worker", &case])
+        .args([worker, &case])
         .env("OMP_NUM_THREADS", threads.to_string())
         .env("MKL_NUM_THREADS", threads.to_string())
         .envs(environment.iter().copied());

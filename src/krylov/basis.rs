@@ -1,6 +1,7 @@
 //! The stored Lanczos vectors of one rank, and orthogonalisation against them.
 
 use crate::config::{BasisConfig, BasisDevice, BasisKind, Reorthogonalize};
+use crate::sharded::fused::{self, Source, spans_of_vectors};
 use crate::sharded::layout::Layout;
 use crate::sharded::sums::Sums;
 use crate::sharded::vector::{chunk_size, number};
@@ -231,6 +232,9 @@ impl Basis {
     ) -> Result<Vec<f64>, TchError> {
         let _no_grad = tch::no_grad_guard();
         let stored = if full { self.stored() } else { 0 };
+        if !full && let Some(squared) = self.combined_at_once(w, scale, terms)? {
+            return Ok(vec![squared]);
+        }
         let rows = self.rows.f_narrow(0, 0, stored as i64)?;
         let scale = if scale == 1.0 { None } else { Some(number(scale, w)?) };
         let terms = terms
@@ -266,6 +270,33 @@ impl Basis {
         Ok(values)
     }
 
+    /// w ← `scale`·w + Σ c q_i in one loop, with this rank's part of ‖w‖²; `None` where it cannot be.
+    fn combined_at_once(
+        &self,
+        w: &Tensor,
+        scale: f64,
+        terms: &[(f64, usize)],
+    ) -> Result<Option<f64>, TchError> {
+        let (spans, scale) = (spans_of_vectors(self.counted_len, self.local_len), scale as f32);
+        let term = |&(factor, index): &(f64, usize)| Ok::<_, TchError>((factor as f32, self.vector(index)?));
+        let square = |sum: f32| (sum, [f64::from(sum) * f64::from(sum)]);
+        let squared = match terms {
+            [one] => {
+                let (factor, vector) = term(one)?;
+                fused::pass(&spans, [Source::Vector(&vector)], Source::Vector(w), |[q], w| {
+                    square(scale * w + factor * q)
+                })
+            }
+            [one, two] => {
+                let ((c, first), (d, second)) = (term(one)?, term(two)?);
+                let read = [Source::Vector(&first), Source::Vector(&second)];
+                fused::pass(&spans, read, Source::Vector(w), |[p, q], w| square(scale * w + c * p + d * q))
+            }
+            _ => None,
+        };
+        Ok(squared.map(|[squared]| squared))
+    }
+
     /// w ← w − Σ c_i q_i over every stored vector, `coefficients` in slot order (none: w stays), and, with
     /// `scale`, appends scale·w as the next vector in the same pass.
     ///
@@ -281,8 +312,17 @@ impl Basis {
         let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
         let negated: Vec<f64> = coefficients.iter().map(|c| -c).collect();
         let negated = Tensor::f_from_slice(&negated)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
-        let scale = scale.map(|scale| number(scale, w)).transpose()?;
+        let (factor, scale) = (scale, scale.map(|scale| number(scale, w)).transpose()?);
         let next = self.next_row()?;
+        if coefficients.is_empty()
+            && let Some(scale) = factor
+        {
+            let (spans, scale) = (spans_of_vectors(self.counted_len, self.local_len), scale as f32);
+            let read = [Source::Vector(w)];
+            if fused::pass(&spans, read, Source::Vector(&next), |[w], _| (scale * w, [])).is_some() {
+                return self.commit();
+            }
+        }
         for (start, len) in self.pieces() {
             let mut piece = w.f_narrow(0, start, len)?;
             if !coefficients.is_empty() {

@@ -1,7 +1,8 @@
-//! Passes over the shards that perturb θ and combine gradients. Each does its work and collects its
-//! sums in one go, piece by piece, so that temporaries stay small.
+//! Passes over the shards that perturb θ and combine gradients. Each does its work and collects its sums in one go: in one
+//! loop where it can ([`fused`]), and otherwise piece by piece, so that temporaries stay small.
 
 use crate::operator::guard::Guard;
+use crate::sharded::fused::{self, Source, spans};
 use crate::sharded::layout::Layout;
 use crate::sharded::sums::{Rows, Sums};
 use crate::sharded::vector::{Chunk, chunks, number, wider};
@@ -29,6 +30,9 @@ pub(crate) fn displace(
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
     let parameters: Vec<Tensor> = guard.shards().iter().map(|shard| shard.tensor.shallow_clone()).collect();
+    if let Some(sums) = displace_at_once(guard, layout, &parameters, v, h as f32, from) {
+        return Ok(sums);
+    }
     let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
     for chunk in chunks(layout) {
         let mut target = chunk.of_shard(&parameters)?;
@@ -64,6 +68,35 @@ pub(crate) fn displace(
     Ok([along, moved])
 }
 
+/// The same in one loop.
+fn displace_at_once(
+    guard: &Guard<'_>,
+    layout: &Layout,
+    parameters: &[Tensor],
+    v: &Tensor,
+    h: f32,
+    from: From,
+) -> Option<[f64; 2]> {
+    if guard.compute_kind().is_some() {
+        return None;
+    }
+    let read = [Source::Shards(guard.saved()), Source::Vector(v)];
+    let (spans, written) = (spans(layout), Source::Shards(parameters));
+    let moved = |after: f32, before: f32, v: f32| {
+        let moved = f64::from(after - before);
+        (after, [moved * f64::from(v), moved * moved])
+    };
+    match from {
+        From::Nowhere => {
+            fused::pass(&spans, read, written, |[origin, v], _| (origin + h * v, [])).map(|[]| [0.0; 2])
+        }
+        From::Saved => fused::pass(&spans, read, written, |[origin, v], _| moved(origin + h * v, origin, v)),
+        From::Present => {
+            fused::pass(&spans, read, written, |[origin, v], present| moved(origin + h * v, present, v))
+        }
+    }
+}
+
 /// w = g₊ becomes d = g₊ − g₋. Returns this rank's parts of ‖d‖², ‖e‖² with e = g₊ + g₋ − 2g₀, ⟨d, v⟩ and,
 /// `with_even` (else 0), ⟨e, v⟩.
 pub(crate) fn central(
@@ -75,6 +108,17 @@ pub(crate) fn central(
     with_even: bool,
 ) -> Result<[f64; 4], TchError> {
     let _no_grad = tch::no_grad_guard();
+    let read = [Source::Shards(minus), Source::Vector(origin), Source::Vector(v)];
+    let at_once = fused::pass(&spans(layout), read, Source::Vector(w), |[minus, origin, v], plus| {
+        let odd = plus - minus;
+        // The two small differences first: their sum is what is left of far larger numbers.
+        let even = f64::from((plus - origin) + (minus - origin));
+        let [wide, v] = [odd, v].map(f64::from);
+        (odd, [wide * wide, even * even, wide * v, even * v])
+    });
+    if let Some([odd, even, along, even_along]) = at_once {
+        return Ok([odd, even, along, if with_even { even_along } else { 0.0 }]);
+    }
     let (mut odd_sums, mut even_sums) = (NormAndAlong::new(layout)?, Sums::<1>::new());
     let mut even_along = Sums::<1>::new();
     for chunk in chunks(layout) {
@@ -161,6 +205,15 @@ pub(crate) fn forward(
     v: &Tensor,
 ) -> Result<[f64; 2], TchError> {
     let _no_grad = tch::no_grad_guard();
+    let read = [Source::Shards(plus), Source::Vector(origin), Source::Vector(v)];
+    let at_once = fused::pass(&spans(layout), read, Source::Vector(w), |[plus, origin, v], _| {
+        let difference = plus - origin;
+        let wide = f64::from(difference);
+        (difference, [wide * wide, wide * f64::from(v)])
+    });
+    if let Some(sums) = at_once {
+        return Ok(sums);
+    }
     let mut sums = NormAndAlong::new(layout)?;
     for chunk in chunks(layout) {
         let difference = from_origin(&chunk, plus, origin)?;

@@ -4,9 +4,10 @@
 //! - [`layout`]: which global index lives where;
 //! - `ranks`: sums over ranks that also carry failures;
 //! - `vector`: storage, copies from and to the host's tensors, chunks;
-//! - `sums`: local sums in f64;
+//! - `sums`: local sums in f64, out of libtorch's operations; `fused`: passes in loops of our own, where they can be;
 //! - [`random`]: probe vectors whose entries depend on their global index only.
 
+pub(crate) mod fused;
 pub mod layout;
 pub mod random;
 pub(crate) mod ranks;

@@ -13,8 +13,29 @@ pub struct Series {
     pub mark: Option<(f64, f64)>,
 }
 
+/// What an axis shows of its numbers.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Scale {
+    #[default]
+    Linear,
+    /// They are common logarithms of what is shown.
+    Powers,
+}
+
+/// How a series is drawn where x is a quantity.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Marks {
+    /// Points, and a line through them.
+    #[default]
+    Joined,
+    /// Points are so many that the line through them is enough.
+    Lines,
+    /// Their order means nothing.
+    Scattered,
+}
+
 /// The axes of a figure.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Axes {
     pub title: String,
     pub x: String,
@@ -22,20 +43,20 @@ pub struct Axes {
     /// Names at x = 0, 1, …, where x is no quantity.
     pub names: Vec<String>,
     pub y_range: (f64, f64),
-    /// Whether x and y are common logarithms of what is shown.
-    pub logarithmic: bool,
-    /// Whether points are so many that the line through them is enough.
-    pub dense: bool,
+    pub x_scale: Scale,
+    pub y_scale: Scale,
+    pub marks: Marks,
 }
 
 const SIZE: (u32, u32) = (760, 400);
 /// Okabe and Ito's: they can be told apart by everyone.
-const COLORS: [RGBColor; 5] = [
+const COLORS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
 ];
 
 /// The figure as an SVG document.
@@ -67,21 +88,24 @@ pub fn svg(axes: &Axes, series: &[Series]) -> Result<String> {
             .light_line_style(BLACK.mix(0.04))
             .bold_line_style(BLACK.mix(0.12));
         let power = |x: &f64| if (x - x.round()).abs() < 1e-6 { format!("1e{x:.0}") } else { String::new() };
-        if axes.logarithmic {
-            mesh.x_label_formatter(&power).y_label_formatter(&power).draw()?;
-        } else if axes.names.is_empty() {
-            mesh.draw()?;
-        } else {
-            mesh.x_label_formatter(&name).x_labels(2 * axes.names.len() + 1).draw()?;
+        if axes.x_scale == Scale::Powers {
+            mesh.x_label_formatter(&power);
         }
+        if axes.y_scale == Scale::Powers {
+            mesh.y_label_formatter(&power);
+        }
+        if !axes.names.is_empty() {
+            mesh.x_label_formatter(&name).x_labels(2 * axes.names.len() + 1);
+        }
+        mesh.draw()?;
         for (number, (series, color)) in series.iter().zip(COLORS).enumerate() {
             // Side by side where they share an x.
             let shift = if axes.names.is_empty() { 0.0 } else { 0.12 * number as f64 - 0.06 };
             let at = |&(x, y, _): &(f64, f64, Option<f64>)| (x + shift, y);
-            if axes.names.is_empty() {
+            if axes.names.is_empty() && axes.marks != Marks::Scattered {
                 chart.draw_series(LineSeries::new(series.points.iter().map(at), color.stroke_width(2)))?;
             }
-            let shown = if axes.dense { &[] } else { &series.points[..] };
+            let shown = if axes.marks == Marks::Lines { &[] } else { &series.points[..] };
             let points =
                 chart.draw_series(shown.iter().map(|point| Circle::new(at(point), 4, color.filled())))?;
             points.label(&series.label).legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
@@ -127,8 +151,7 @@ mod tests {
             y: "error".into(),
             names: vec!["one".into(), "two".into()],
             y_range: (0.0, 1.0),
-            logarithmic: false,
-            dense: false,
+            ..Axes::default()
         };
         let series =
             |label: &str, points: &[_], mark| Series { label: label.into(), points: points.to_vec(), mark };
@@ -143,11 +166,13 @@ mod tests {
         assert_eq!(circles(&all), circles(&fewer) + 3);
         let empty = Axes { names: Vec::new(), ..axes };
         assert!(svg(&empty, &all).unwrap().contains("<polyline"));
-        let lines = svg(&Axes { dense: true, ..empty.clone() }, &all).unwrap();
+        let lines = svg(&Axes { marks: Marks::Lines, ..empty.clone() }, &all).unwrap();
         let dots = svg(&empty, &all).unwrap().matches("<circle").count();
         assert!(lines.contains("<polyline"));
         assert_eq!(lines.matches("<circle").count() + 3, dots, "marks and legend are");
-        let powers = Axes { logarithmic: true, y_range: (-2.0, 1.0), ..empty };
+        let scattered = svg(&Axes { marks: Marks::Scattered, ..empty.clone() }, &all).unwrap();
+        assert!(!scattered.contains("<polyline"));
+        let powers = Axes { x_scale: Scale::Powers, y_scale: Scale::Powers, y_range: (-2.0, 1.0), ..empty };
         let document = svg(&powers, &all).unwrap();
         for text in ["1e-2", "1e-1", "1e0"] {
             assert!(document.contains(text), "{text}");

@@ -8,6 +8,7 @@
 //! - [`regimes`]: in which regime of step and precision it can be measured
 //! - [`stability`]: whether a learning rate is stable, while a model trains
 //! - [`peers`]: what others' libraries take for the same, and find
+//! - [`scaling`]: what a probe costs, on models of many sizes over several ranks
 //! - [`study`]: what these have in common
 //! - [`claim`], [`page`], [`number`], [`figure`]: what a study hands to the docs
 //! - [`output`]: where it goes
@@ -15,6 +16,11 @@
 mod blocks;
 mod claim;
 mod figure;
+#[allow(dead_code, reason = "a benchmark uses more of it")]
+#[path = "../../benches/support/lent.rs"]
+mod lent;
+#[path = "../../benches/support/memory.rs"]
+mod memory;
 mod models;
 mod number;
 mod output;
@@ -22,12 +28,15 @@ mod page;
 mod peers;
 mod programs;
 mod regimes;
+mod scaling;
 mod sources;
 mod stability;
 mod study;
 #[path = "../../examples/demo/text.rs"]
 mod text;
 mod texts;
+#[path = "../../benches/support/worker.rs"]
+mod worker;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -59,6 +68,14 @@ enum Study {
         /// What to measure, as JSON
         task: String,
     },
+    /// How the time and memory of a probe grow with the model, the ranks and the probe, and whether a plan foretells them
+    Scaling(Options),
+    /// One measurement of that, in a process of its own, or one for each rank
+    #[command(hide = true)]
+    ScalingWorker {
+        /// What to measure, as JSON
+        case: String,
+    },
 }
 
 #[derive(Args)]
@@ -76,7 +93,16 @@ struct Options {
     /// For the study of peers: the model's text, sequences of one length as `input_ids` in lines of JSON
     #[arg(long, requires = "model")]
     data: Option<PathBuf>,
-    /// For the study of peers: threads of each library. One is what a busy machine disturbs least
+    /// For the study of scaling: sizes of models, separated by commas [default: all, from 0.2M to 0.5B]
+    #[arg(long, value_delimiter = ',', conflicts_with = "update_docs")]
+    sizes: Vec<String>,
+    /// For the study of scaling: numbers of ranks, separated by commas [default: 1,2,4]
+    #[arg(long, value_delimiter = ',', conflicts_with = "update_docs")]
+    world_sizes: Vec<usize>,
+    /// For the study of scaling: rounds over which medians are taken
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// For the studies of peers and scaling: threads of each process. One is what a busy machine disturbs least
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Where reports, tables and figures go [default: target/studies/NAME]
@@ -141,6 +167,8 @@ fn main() -> ExitCode {
         Study::Stability(options) => study::run::<stability::Stability>(options),
         Study::Peers(options) => study::run::<peers::Peers>(options),
         Study::PeersWorker { task } => peers::work(task).map(|()| Vec::new()),
+        Study::Scaling(options) => study::run::<scaling::Scaling>(options),
+        Study::ScalingWorker { case } => scaling::work(case).map(|()| Vec::new()),
     })
 }
 

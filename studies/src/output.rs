@@ -3,7 +3,6 @@
 use crate::claim::Claim;
 use crate::page::{self, Section};
 use crate::{Options, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,26 +38,23 @@ impl Output {
         self.directory.join(name)
     }
 
-    /// Writes the record as JSON, the sections as Markdown and the figures as SVG; and, where that was asked for, all
-    /// three into the docs, and some sections into the README.
+    /// Writes the files (by how their names go on after the study's) and the sections as Markdown; and, where that was
+    /// asked for, both into the docs, and some sections into the README.
     ///
     /// # Errors
     /// Where something cannot be written, or the page has no place for it.
-    pub fn publish<T: Serialize>(
+    pub fn publish(
         &self,
-        record: &T,
         sections: &[Section],
         readme: &[Section],
-        figures: &[(&str, String)],
+        files: &[(String, String)],
     ) -> Result<()> {
-        let record = serde_json::to_string_pretty(record)? + "\n";
         let tables: Vec<_> = sections.iter().map(|section| section.markdown.trim_end()).collect();
-        let write = |directory: &Path, file: &str, content: &str| -> Result<()> {
-            Ok(fs::write(directory.join(format!("{}{file}", self.name)), content)?)
-        };
         let write_all = |directory: &Path| -> Result<()> {
-            write(directory, ".json", &record)?;
-            figures.iter().try_for_each(|(name, svg)| write(directory, &format!("-{name}.svg"), svg))
+            let write = |(end, content): &(String, String)| {
+                Ok(fs::write(directory.join(format!("{}{end}", self.name)), content)?)
+            };
+            files.iter().try_for_each(write)
         };
         write_all(&self.directory)?;
         fs::write(self.path("tables.md"), tables.join("\n\n") + "\n")?;

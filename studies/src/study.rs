@@ -39,6 +39,14 @@ pub trait Study: Serialize + DeserializeOwned {
     /// # Errors
     /// The renderer's.
     fn figures(&self) -> Result<Vec<(&'static str, String)>>;
+
+    /// Name and content of what follows from it, for programs: `docs/studies/STUDY-NAME.json`.
+    ///
+    /// # Errors
+    /// Where nothing follows.
+    fn derived(&self) -> Result<Vec<(&'static str, serde_json::Value)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Measures, publishes, and returns what was claimed.
@@ -55,8 +63,19 @@ pub fn run<S: Study>(options: &Options) -> Result<Vec<Claim>> {
         S::measure(options, &output, recorded)?
     };
     let claims = study.claims();
-    output.publish(&study, &study.sections(&claims), &study.readme(), &study.figures()?)?;
+    let files = files(&study)?;
+    output.publish(&study.sections(&claims), &study.readme(), &files)?;
     Ok(claims)
+}
+
+/// The record, what follows from it, and the figures: how the name of each goes on after the study's, and what is in it.
+fn files<S: Study>(study: &S) -> Result<Vec<(String, String)>> {
+    let mut files = vec![(".json".into(), serde_json::to_string_pretty(study)? + "\n")];
+    for (name, value) in study.derived()? {
+        files.push((format!("-{name}.json"), serde_json::to_string_pretty(&value)? + "\n"));
+    }
+    files.extend(study.figures()?.into_iter().map(|(name, svg)| (format!("-{name}.svg"), svg)));
+    Ok(files)
 }
 
 /// Nobody has typed a figure into the page, and what it claims follows from the record beside it and holds.
@@ -71,16 +90,17 @@ pub fn the_page_shows_what_the_record_says<S: Study>() {
         let readme = std::fs::read_to_string(crate::output::README).unwrap();
         assert_eq!(crate::page::fill(&readme, &[section]).unwrap(), readme);
     }
-    let figures = study.figures().unwrap();
-    for (name, svg) in &figures {
-        assert!(*svg == read(&format!("-{name}.svg")), "the figure {name} is another");
+    let files = files(&study).unwrap();
+    for (end, content) in &files {
+        // What was recorded may be older than a field.
+        assert!(end == ".json" || *content == read(end), "{}{end} is another", S::NAME);
     }
-    let drawn = std::fs::read_dir(docs).unwrap().filter(|entry| {
+    let there = std::fs::read_dir(docs).unwrap().filter(|entry| {
         let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
-        name.starts_with(&format!("{}-", S::NAME)) && name.ends_with(".svg")
+        name.starts_with(&format!("{}-", S::NAME)) || name == format!("{}.json", S::NAME)
     });
-    assert_eq!(drawn.count(), figures.len(), "figures that the study does not draw");
-    assert!(!figures.is_empty() && !claims.is_empty());
+    assert_eq!(there.count(), files.len(), "files that the study does not write");
+    assert!(files.iter().any(|(end, _)| end.ends_with(".svg")) && !claims.is_empty());
     for claim in &claims {
         assert!(claim.holds, "{claim:?}");
     }

@@ -38,14 +38,14 @@ Commands:
   test [STEPS]     all checks, or only the named ones: fmt, fuzz-fmt, clippy, fuzz-clippy,
                    test, doc, package, soak. Two take long and must be named: package-verify builds each
                    package from what is in it; smollm2 fetches that model (93 MB) and tests with it
-  bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--ranks 1,2]: how that
-                   grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen.
+  bench [ARGS]     what a probe costs; ARGS go to the benchmark. With --scaling [--sizes 0.2M,1M] [--world-sizes 1,2]: how
+                   that grows with the model, the ranks and the probe; the law is fitted, and foretells what it has not seen.
                    With --peers [--model DIR --data FILE] [--threads N]: the same products by libraries for PyTorch, which
                    go into .venv-peers (5 GB): time, memory and agreement. --update-docs writes page and README
   study NAME [ARGS]
-                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal), `peers` (as bench --peers),
-                   `regimes` (which numbers each precision allows) or `stability` (whether a learning rate
-                   is). Tables, figures and JSON go to target/studies/NAME; fails if what the page claims does
+                   what a page of the docs reports: `blocks` (how much of a Hessian is block-diagonal), `peers` and `scaling` (as
+                   bench --peers and --scaling), `regimes` (which numbers each precision allows) or `stability` (whether a
+                   learning rate is). Tables, figures and JSON go to target/studies/NAME; fails if what the page claims does
                    not hold. Takes an hour or more, `stability` some minutes; --reuse takes what an earlier
                    run left
   soak [ARGS]      train while ranks are killed, stalled and told to end, files damaged, probes failing;

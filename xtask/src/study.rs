@@ -8,10 +8,14 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// What `studies/` knows.
-const NAMES: [&str; 4] = ["blocks", "peers", "regimes", "stability"];
+const NAMES: [&str; 5] = ["blocks", "peers", "regimes", "scaling", "stability"];
 
 /// The one that measures others' libraries, too.
 const OF_PEERS: &str = "peers";
+
+/// The one whose figures are times of this crate's own loops: they are optimised as in a release, with all they call. It starts
+/// no other program.
+const OF_TIMES: &str = "scaling";
 
 /// Those of them that probe SmolLM2-135M.
 const OF_SMOLLM2: [&str; 2] = ["blocks", "regimes"];
@@ -35,11 +39,13 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<()> {
     let python = if name == OF_PEERS { Some(setup::peers(workspace)?) } else { None };
 
     heading("Build (some minutes the first time)");
-    run_command(environment.cargo(workspace).args(BUILD))?;
+    let (profile, build): (&[&str], &[&str]) =
+        if name == OF_TIMES { (&["--release"], &BUILD[..2]) } else { (&[], &BUILD) };
+    run_command(environment.cargo(workspace).args(build).args(profile))?;
 
     heading(&format!("Study: {name}"));
     let mut study = environment.cargo(workspace);
-    study.args(["run", "--quiet", "--package", "hessian-probe-studies", "--", name]);
+    study.args(["run", "--quiet", "--package", "hessian-probe-studies"]).args(profile).args(["--", name]);
     if let Some(gguf) = gguf {
         study.arg("--gguf").arg(gguf);
     }

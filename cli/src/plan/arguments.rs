@@ -63,7 +63,7 @@ pub struct PlanArguments {
     #[arg(long, value_name = "B", default_value = "1e10")]
     pub memory_bandwidth: f64,
 
-    /// The constants of the machine as `cargo xtask bench --scaling` fitted them: its scaling.json
+    /// The constants of the machine as `cargo xtask bench --scaling` fitted them: its scaling-law.json
     #[arg(long, value_name = "FILE.json", conflicts_with = "memory_bandwidth")]
     pub machine: Option<PathBuf>,
 

@@ -30,8 +30,7 @@ fn texts(study: &Study) -> Result<String> {
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
         names: study.texts.iter().map(|text| text.text.clone()).collect(),
         y_range: (0.0, top(&series)),
-        logarithmic: false,
-        dense: false,
+        ..Axes::default()
     };
     svg(&axes, &series)
 }
@@ -48,10 +47,8 @@ fn training(study: &Study) -> Result<String> {
         title: "The demo's model while it trains".into(),
         x: "optimizer step".into(),
         y: "‖Hv − H_bd v‖ / ‖Hv‖".into(),
-        names: Vec::new(),
         y_range: (0.0, top(&series)),
-        logarithmic: false,
-        dense: false,
+        ..Axes::default()
     };
     svg(&axes, &series)
 }

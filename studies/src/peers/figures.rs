@@ -36,8 +36,7 @@ fn cost(study: &Study) -> Result<String> {
         y: "product ÷ gradient".into(),
         names: measured.iter().map(|(peer, _)| short(peer)).collect(),
         y_range: (0.0, highest.ceil()),
-        logarithmic: false,
-        dense: false,
+        ..Axes::default()
     };
     svg(&axes, &series)
 }

@@ -3,9 +3,9 @@
 use super::agreement::relative_error;
 use super::found::{Found, Memory, Outcome, Times, parse};
 use super::inputs;
-use super::memory::MALLOC;
 use super::record::{Figures, Peer, Study};
 use super::task::{CONTESTANTS, Contestant, Measure, OURS, Task};
+use crate::memory::MALLOC;
 use crate::models::Saved;
 use crate::output::Output;
 use crate::{Options, Result};

@@ -2,7 +2,7 @@
 //! whether the results agree. `docs/studies/peers.md` reports it; `benches/peers` holds the side of Python.
 //!
 //! - [`task`], [`found`]: what a process is told, and what it tells
-//! - [`ours`]: the process that measures this crate; [`clock`] and [`memory`] are what it measures with
+//! - [`ours`]: the process that measures this crate; [`clock`] and [`memory`](crate::memory) are what it measures with
 //! - [`measure`]: runs the processes, one for each library, kind of product and quantity
 //! - [`inputs`]: the model, its text and the vectors
 //! - [`agreement`]: how far products are from the reference
@@ -17,8 +17,6 @@ mod figures;
 mod found;
 mod inputs;
 mod measure;
-#[path = "../../../benches/support/memory.rs"]
-mod memory;
 mod ours;
 mod record;
 mod tables;

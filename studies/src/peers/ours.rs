@@ -2,8 +2,8 @@
 
 use super::found::{Found, Memory, Outcome, RESULT, Times};
 use super::task::{AUTO, Measure, REFERENCE, Task};
-use super::{clock, inputs, memory};
-use crate::Result;
+use super::{clock, inputs};
+use crate::{Result, memory};
 use hessian_probe::config::{Difference, HvpConfig, LogConfig, SlqConfig};
 use hessian_probe::krylov::Operator;
 use hessian_probe::operator::{Calibration, FiniteDifference, Start};

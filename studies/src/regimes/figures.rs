@@ -2,7 +2,7 @@
 
 use super::record::{InPrecision, Model, Study, Sweep};
 use crate::Result;
-use crate::figure::{Axes, Series, svg};
+use crate::figure::{Axes, Scale, Series, svg};
 use hessian_probe::regimes::DirectionKind;
 
 /// Errors above it say nothing more: 1000 %.
@@ -33,10 +33,10 @@ fn errors(model: &Model, shown: &[(&str, DirectionKind)]) -> Result<String> {
         title: format!("{}: error of Hv by central differences; circles: the automatic step", model.name),
         x: "step h".into(),
         y: "relative error".into(),
-        names: Vec::new(),
         y_range: (lowest(&series).floor(), CUT.log10()),
-        logarithmic: true,
-        dense: false,
+        x_scale: Scale::Powers,
+        y_scale: Scale::Powers,
+        ..Axes::default()
     };
     svg(&axes, &series)
 }

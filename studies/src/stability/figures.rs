@@ -2,7 +2,7 @@
 
 use super::record::{Risen, Run, Study};
 use crate::Result;
-use crate::figure::{Axes, Series, svg};
+use crate::figure::{Axes, Marks, Series, svg};
 use crate::number::short;
 
 /// Name and SVG of each.
@@ -88,9 +88,8 @@ fn axes(title: &str, y: &str, top: f64) -> Axes {
         title: title.into(),
         x: "optimizer step".into(),
         y: y.into(),
-        names: Vec::new(),
         y_range: (0.0, top),
-        logarithmic: false,
-        dense: true,
+        marks: Marks::Lines,
+        ..Axes::default()
     }
 }

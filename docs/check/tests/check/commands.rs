@@ -95,7 +95,7 @@ fn assert_take(files: &[impl AsRef<Path>], arguments: &[&str], place: &str) {
 
 /// What reads the arguments of one of our commands: the command itself, and the programs that it hands them to.
 const READERS: [(&str, &[&str]); 5] = [
-    ("bench", &["xtask/src/bench.rs", "benches/probe_cost/main.rs", "benches/scaling/main.rs"]),
+    ("bench", &["xtask/src/bench.rs", "benches/probe_cost/main.rs", "studies/src/main.rs"]),
     ("demo", &["xtask/src/demo.rs", "examples/demo/main.rs", "examples/smollm2/src/main.rs"]),
     ("fuzz", &["xtask/src/fuzz.rs"]),
     ("soak", &["examples/soak/main.rs"]),

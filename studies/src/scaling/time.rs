@@ -1,12 +1,12 @@
 //! Where the time of probes goes.
 
+use super::case::{Case, Probe};
 use crate::Result;
-use crate::case::{Case, Probe};
-use crate::support::lent::Lent;
+use crate::lent::Lent;
+use hessian_probe::Snapshot;
 use hessian_probe::cost::{Block, Course, Facts, Parts, Traffic};
 use hessian_probe::sharded::Layout;
 use hessian_probe::spectrum::Cost;
-use hessian_probe::{Host, Snapshot};
 use hessian_probe_fsdp::engine::{PassConfig, passes};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -79,7 +79,7 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     let blocks: Vec<Block> = passes(host.model().blocks(), PassConfig::default());
     let traffic = Traffic::of(&blocks, facts.ranks, 1, [4, 4])?;
     // Buffers that are made on first use.
-    host.gradient()?;
+    host.pass()?;
     let mut measured: Vec<Measured> =
         probes.iter().map(|&probe| Measured { probe, rounds: Vec::new() }).collect();
     for _ in 0..rounds {
@@ -106,12 +106,12 @@ fn round(host: &mut Lent, probe: &Probe) -> Result<Round> {
         host.barrier()?;
         for _ in 0..ALONE {
             let started = Instant::now();
-            host.gradient()?;
+            host.pass()?;
             alone.push(started.elapsed().as_secs_f64());
         }
         told.push(Told::of(taken.probe(step, host)?, probe));
     }
     let plain = told.pop().ok_or("no probe")?;
     let calibrating = told.pop().ok_or("no probe")?;
-    Ok(Round { gradient_seconds: crate::fit::median(&alone), calibrating, plain })
+    Ok(Round { gradient_seconds: super::fit::median(&alone), calibrating, plain })
 }

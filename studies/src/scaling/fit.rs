@@ -1,8 +1,8 @@
 //! The constants of this machine, from the points that are not held out.
 
+use super::least_squares::{Row, fit, r_squared};
+use super::points::Point;
 use crate::Result;
-use crate::least_squares::{Row, fit, r_squared};
-use crate::points::Point;
 use hessian_probe::cost::{Machine, Work};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! What is measured in one process a rank: a model, and the probes that are taken of it.
 
-use crate::support::lent::Lent;
-use crate::{Result, support};
+use crate::lent::Lent;
+use crate::{Result, worker};
 use hessian_probe::config::{Difference, Reorthogonalize};
 use hessian_probe::{HessianProbe, ProbeConfig};
 use hessian_probe_fsdp::{Attention, LlamaConfig, PassConfig};
@@ -68,6 +68,11 @@ impl Size {
             attention: Attention::Sdpa,
             ..LlamaConfig::new(256, self.hidden, self.inner, self.layers, heads)
         }
+    }
+
+    /// Width and depth, as a table shows them.
+    pub fn shape(&self) -> String {
+        format!("{} × {}", self.hidden, self.layers)
     }
 
     /// The probes that are taken, and whether each is held out of the fit.
@@ -148,14 +153,9 @@ pub struct Case {
 impl Case {
     /// The model on this rank, with a probe batch.
     pub fn host(&self) -> Result<Lent> {
-        let group = support::group(self.world_size, TIMEOUT)?;
+        let group = worker::group(self.world_size, TIMEOUT)?;
         tch::set_num_threads(i32::try_from(self.threads)?);
         let batch = [self.size.sequences, self.size.tokens];
         Lent::new(self.size.model(), batch, PassConfig::default(), Rc::new(group))
-    }
-
-    /// Where a figure comes from.
-    pub fn place(&self) -> String {
-        format!("{} on {}", self.size.name, self.world_size)
     }
 }

@@ -4,10 +4,9 @@
 //! other in one process, whose allocator returns at once what is freed. Their difference is what the probe holds while
 //! its gradients are at their own peak.
 
+use super::case::{Case, Probe};
 use crate::Result;
-use crate::case::{Case, Probe};
-use crate::support::memory::peak_of;
-use hessian_probe::Host;
+use crate::memory::peak_of;
 use hessian_probe::cost::{Facts, Memory};
 use hessian_probe::sharded::Layout;
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ pub struct Memories {
 }
 
 /// Bytes of a rank.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Taken {
     pub probe: Probe,
     /// Peaks of resident memory; `None` where the system does not tell.
@@ -36,7 +35,7 @@ pub fn measure(case: &Case) -> Result<Memories> {
     let mut host = case.host()?;
     let probes = case.size.probes();
     // Code that is loaded on first use, and threads.
-    host.gradient()?;
+    host.pass()?;
     let smallest = probes.iter().min_by_key(|probe| probe.steps * probe.vectors).ok_or("no probes")?;
     smallest.new_probe()?.probe(0, &mut host)?;
     let layout = Layout::new(&host, None)?;
@@ -44,7 +43,7 @@ pub fn measure(case: &Case) -> Result<Memories> {
     // More probe vectors take no more memory.
     for probe in probes.into_iter().filter(|probe| probe.vectors == 1) {
         let gradient_peak = peak_of(|| {
-            host.gradient()?;
+            host.pass()?;
             Ok(())
         })?;
         let mut told = 0;

@@ -1,7 +1,7 @@
 //! With which power of its quantities each part grows.
 
-use crate::least_squares::{Row, power_law};
-use crate::points::Point;
+use super::least_squares::{Row, power_law};
+use super::points::Point;
 use serde::Serialize;
 
 /// seconds ∝ Π quantityᵉˣᵖᵒⁿᵉⁿᵗ.
