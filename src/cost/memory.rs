@@ -15,7 +15,7 @@
 use super::facts::{Facts, bytes};
 use crate::config::{BasisDevice, ProbeConfig};
 use crate::error::Result;
-use crate::krylov::basis::Room;
+use crate::krylov::basis::{CONVERTED, Room};
 use serde::Serialize;
 
 /// Temporaries of a pass in bytes for each entry of a piece, at most: two rows of f64, a vector in f64 and three of the
@@ -75,8 +75,9 @@ impl Memory {
         // A Ritz vector is made of all vectors of a run, and one of the whole Hessian.
         let next = room.capacity >= slq.steps && (slq.deflate == 0 || !slq.operator.is_hessian());
         let tracking = config.track.every.map_or(0, |_| 1 + u128::from(next));
-        // Rows of another type are converted piece by piece, all of them at a time.
-        let converted = if room.apart { room.capacity as u128 * u128::from(facts.vector_width) } else { 0 };
+        // Rows of another type are converted piece by piece, and some of them at a time.
+        let together = room.capacity.min(CONVERTED) as u128;
+        let converted = if room.apart { together * u128::from(facts.vector_width) } else { 0 };
         let piece = u128::from(PIECE_FIXED + PIECE_VECTORS * facts.vector_width) + converted;
         let memory = Self {
             saved_parameters: facts.parameters,

@@ -11,6 +11,10 @@ use tch::{Device, Kind, TchError, Tensor};
 const BLOCK_CPU: i64 = 1 << 14;
 const BLOCK_DEVICE: i64 = 1 << 20;
 
+/// Rows of another type, or from elsewhere, of which pieces are converted at a time: what is converted takes as much memory
+/// however many rows there are.
+pub(crate) const CONVERTED: usize = 8;
+
 /// The last `capacity` vectors of a recurrence, one a row: row j lives in slot j mod capacity.
 #[derive(Debug)]
 pub struct Basis {
@@ -87,13 +91,29 @@ impl Basis {
             let reason = format!("{} coefficients for {} vectors", coefficients.len(), self.stored());
             return Err(TchError::Shape(reason));
         }
-        let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
         let factors = Tensor::f_from_slice(coefficients)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
         for (start, len) in self.pieces() {
-            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
-            w.f_narrow(0, start, len)?.f_copy_(&block.f_tr()?.f_mv(&factors)?)?;
+            let mut piece = w.f_narrow(0, start, len)?;
+            let _ = piece.f_zero_()?;
+            self.add_combination(&mut piece, &factors, start)?;
         }
         Ok(())
+    }
+
+    /// Adds Σ c_i q_i, of the rows in slot order, to a piece of a vector that starts at `start`.
+    fn add_combination(&self, piece: &mut Tensor, factors: &Tensor, start: i64) -> Result<(), TchError> {
+        for (row, count) in self.groups(factors.numel()) {
+            let block = self.rows.f_narrow(0, row, count)?.f_narrow(1, start, piece.numel() as i64)?;
+            let block = self.as_vectors(&block)?;
+            let _ = piece.f_addmv_(&block.f_tr()?, &factors.f_narrow(0, row, count)?)?;
+        }
+        Ok(())
+    }
+
+    /// The first `stored` rows as ranges `(row, count)`, each of which may be converted at once.
+    fn groups(&self, stored: usize) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let size = if self.recent.is_some() { CONVERTED } else { stored };
+        cut(0, stored as i64, size.max(1) as i64)
     }
 
     /// Forgets all vectors, keeps the memory.
@@ -203,11 +223,19 @@ impl Basis {
     pub(crate) fn gram(&self) -> Result<Vec<f64>, TchError> {
         let _no_grad = tch::no_grad_guard();
         let stored = self.stored();
-        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
-        let mut total = Tensor::f_zeros([stored as i64; 2], (Kind::Double, self.device))?;
+        let total = Tensor::f_zeros([stored as i64; 2], (Kind::Double, self.device))?;
         for (start, len) in cut(0, self.counted_len, self.block) {
-            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
-            let _ = total.f_add_(&block.f_matmul(&block.f_tr()?)?)?;
+            let block = |(row, count): (i64, i64)| {
+                self.as_vectors(&self.rows.f_narrow(0, row, count)?.f_narrow(1, start, len)?)
+            };
+            for left in self.groups(stored) {
+                let rows = block(left)?;
+                for right in self.groups(stored) {
+                    let product = rows.f_matmul(&block(right)?.f_tr()?)?;
+                    let of_it = total.f_narrow(0, left.0, left.1)?;
+                    let _ = of_it.f_narrow(1, right.0, right.1)?.f_add_(&product)?;
+                }
+            }
         }
         let mut values = vec![0.0; stored * stored];
         total.f_to_device(Device::Cpu)?.f_copy_data(&mut values, stored * stored)?;
@@ -235,7 +263,6 @@ impl Basis {
         if !full && let Some(squared) = self.combined_at_once(w, scale, terms)? {
             return Ok(vec![squared]);
         }
-        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
         let scale = if scale == 1.0 { None } else { Some(number(scale, w)?) };
         let terms = terms
             .iter()
@@ -254,9 +281,14 @@ impl Basis {
                 continue;
             }
             squared.add_square(&piece)?;
-            for (from, len) in cut(0, len, self.block).filter(|_| full) {
-                let block = self.as_vectors(&rows.f_narrow(1, start + from, len)?)?;
-                partial.push(block.f_mv(&piece.f_narrow(0, from, len)?)?);
+            for (from, len) in cut(0, len, self.block).filter(|_| stored > 0) {
+                let piece = piece.f_narrow(0, from, len)?;
+                let of_group = |(row, count)| {
+                    let rows = self.rows.f_narrow(0, row, count)?.f_narrow(1, start + from, len)?;
+                    self.as_vectors(&rows)?.f_mv(&piece)
+                };
+                let groups = self.groups(stored).map(of_group).collect::<Result<Vec<_>, TchError>>()?;
+                partial.push(Tensor::f_cat(&groups, 0)?);
             }
         }
         let mut values = vec![0.0; stored];
@@ -309,7 +341,6 @@ impl Basis {
         scale: Option<f64>,
     ) -> Result<(), TchError> {
         let _no_grad = tch::no_grad_guard();
-        let rows = self.rows.f_narrow(0, 0, coefficients.len() as i64)?;
         let negated: Vec<f64> = coefficients.iter().map(|c| -c).collect();
         let negated = Tensor::f_from_slice(&negated)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
         let (factor, scale) = (scale, scale.map(|scale| number(scale, w)).transpose()?);
@@ -325,10 +356,7 @@ impl Basis {
         }
         for (start, len) in self.pieces() {
             let mut piece = w.f_narrow(0, start, len)?;
-            if !coefficients.is_empty() {
-                let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
-                let _ = piece.f_addmv_(&block.f_tr()?, &negated)?;
-            }
+            self.add_combination(&mut piece, &negated, start)?;
             if let Some(scale) = &scale {
                 // The row may be that of the oldest vector, whose piece has just been used for the last time.
                 let _ = piece.f_mul_out(&next.f_narrow(0, start, len)?, scale)?;

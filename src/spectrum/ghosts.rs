@@ -40,12 +40,20 @@ pub fn merge(record: ProbeRecord, run: &LanczosRun, roundoff: f64) -> Result<Pro
         let gap = record.nodes[b] - record.nodes[a];
         gap <= EQUAL * norm || (converged(a) && converged(b) && gap <= tolerance(a) + tolerance(b))
     };
+    // Which of a group stands for it: the heaviest, which the others are copies of, among those that have converged.
+    let of_group = |group: &[usize]| {
+        let heavier = |&a: &usize, &b: &usize| {
+            let weights = record.weights[a].total_cmp(&record.weights[b]);
+            converged(a).cmp(&converged(b)).then(weights)
+        };
+        group.iter().copied().max_by(heavier).unwrap_or(group[0])
+    };
     // Groups of nodes that cannot be told apart.
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for k in 0..m {
         let last = groups.len().checked_sub(1);
-        let last_converged = groups.iter().rposition(|group| converged(group[0]));
-        match last.into_iter().chain(last_converged).find(|&g| same(groups[g][0], k)) {
+        let last_converged = groups.iter().rposition(|group| converged(of_group(group)));
+        match last.into_iter().chain(last_converged).find(|&g| same(of_group(&groups[g]), k)) {
             Some(g) => {
                 // What lies between two copies is on its way to become one.
                 let between: Vec<usize> = groups.drain(g + 1..).flatten().collect();

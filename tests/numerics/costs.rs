@@ -300,3 +300,23 @@ fn a_plan_keeps_to_memory_and_to_the_share_of_training_time() {
     assert!(of(1, 0.02).every.unwrap() < of(1, 0.01).every.unwrap());
     assert_eq!(of(1, 1e12).every, Some(1));
 }
+
+/// A basis in the CPU's memory leaves the accelerator what it takes without one, whatever m is: rows come back a few at a time.
+#[test]
+fn what_is_on_the_device_does_not_grow_with_m_where_the_basis_is_elsewhere() {
+    let types = Types { accelerated: true, ..Types::default() };
+    let facts = Facts::planned(7_000_000_000, 875_000_000, 8, 291, types).unwrap();
+    let memory = |steps: usize, basis: &str| {
+        let config = config(&format!("[slq]\nsteps = {steps}\nreorthogonalize = \"full\"\n{basis}"));
+        Memory::new(&facts, &config, 0).unwrap()
+    };
+    let elsewhere = "basis = { device = \"cpu\" }";
+    let [few, more, most] = [16, 64, 256].map(|steps| memory(steps, elsewhere));
+    assert_eq!((few.on_device(), more.on_device()), (more.on_device(), most.on_device()));
+    assert_eq!((4 * few.elsewhere, 4 * more.elsewhere), (more.elsewhere, most.elsewhere));
+    // Five vectors: θ₀, g(θ₀), one of work, the last two of the basis; and what is converted, which is no vector's size.
+    let vector = 4 * facts.entries;
+    assert_eq!(most.on_device() - most.pieces, 5 * vector);
+    assert!(most.pieces < vector / 2, "{most:?}");
+    assert!(memory(64, "").on_device() > memory(16, "").on_device() + 47 * vector);
+}

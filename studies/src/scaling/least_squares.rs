@@ -72,3 +72,54 @@ pub fn power_law(rows: &[Row]) -> Option<(Vec<f64>, f64)> {
     let pairs: Vec<(f64, f64)> = values.iter().zip(found.iter()).map(|(y, p)| (y.exp(), p.exp())).collect();
     Some((solution.iter().skip(1).copied().collect(), r_squared(&pairs)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(values: &[([f64; 3], f64)]) -> Vec<Row> {
+        values.iter().map(|(features, value)| Row { features: features.to_vec(), value: *value }).collect()
+    }
+
+    #[test]
+    fn a_sum_is_found_over_many_orders_of_magnitude_and_what_would_be_negative_is_left_out() {
+        let coefficients = [3e-10, 0.0, 2e-5];
+        let features =
+            [[1e6, 3.0, 1.0], [2e9, 1.0, 40.0], [5e7, 7.0, 900.0], [1e3, 2.0, 5.0], [4e8, 9.0, 3.0]];
+        let dot = |x: &[f64; 3]| x.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>();
+        let found = fit(&rows(&features.map(|x| (x, dot(&x))))).unwrap();
+        for (found, expected) in found.iter().zip(coefficients) {
+            assert!((found - expected).abs() <= 1e-9 * expected + 1e-15, "{found} {expected}");
+        }
+        // y = x₀ − x₁ cannot be: the best with y = c·x₀ is left.
+        let found = fit(&rows(&[([1.0, 0.1, 0.0], 0.9), ([2.0, 0.6, 0.0], 1.4)])).unwrap();
+        let (a, b) = (1.0 / 0.9, 2.0 / 1.4);
+        assert!(
+            (found[0] - (a + b) / (a * a + b * b)).abs() < 1e-12 && found[1..] == [0.0, 0.0],
+            "{found:?}"
+        );
+        assert!(fit(&[]).is_none());
+    }
+
+    #[test]
+    fn exponents_are_those_of_the_products_that_they_were_made_from() {
+        let data = [[1.0, 2.0, 1.0], [3.0, 2.0, 5.0], [7.0, 0.1, 2.0], [0.2, 9.0, 3.0], [50.0, 4.0, 0.3]];
+        let value = |x: &[f64; 3]| 0.7 * x[0].powf(1.5) * x[1].powf(-0.5) * x[2].powi(2);
+        let (exponents, r_squared) = power_law(&rows(&data.map(|x| (x, value(&x))))).unwrap();
+        for (found, expected) in exponents.iter().zip([1.5, -0.5, 2.0]) {
+            assert!((found - expected).abs() < 1e-10, "{exponents:?}");
+        }
+        assert!((r_squared - 1.0).abs() < 1e-12);
+        let constant = data.map(|[a, b, _]| ([a, b, 2.0], a));
+        assert!(power_law(&rows(&constant)).is_none(), "a feature that does not vary");
+        assert!(power_law(&rows(&constant[..3])).is_none(), "too few");
+    }
+
+    #[test]
+    fn r_squared_is_the_share_of_the_variance_of_logarithms() {
+        let e = std::f64::consts::E;
+        // ln y = 0, 1, 2 and predictions 0, 1, 1: 1 of 2 is left.
+        let pairs = [(1.0, 1.0), (e, e), (e * e, e)];
+        assert!((r_squared(&pairs) - 0.5).abs() < 1e-12);
+    }
+}

@@ -1,5 +1,4 @@
 //! How the time and memory of a probe grow with the model, the ranks, and the probe itself, and whether a plan foretells them.
-//! `docs/studies/scaling.md` reports it.
 //!
 //! For each size of a model and number of ranks, probes of several m, r and ways to keep Lanczos vectors are taken in one
 //! process a rank, in turn, with gradients timed alone before each: what is compared was measured within seconds. Medians
@@ -61,13 +60,5 @@ impl Study for Scaling {
 
     fn derived(&self) -> Result<Vec<(&'static str, serde_json::Value)>> {
         Ok(vec![("law", serde_json::to_value(Law::of(self)?)?)])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_page_shows_what_the_record_says() {
-        crate::study::the_page_shows_what_the_record_says::<super::Scaling>();
     }
 }
