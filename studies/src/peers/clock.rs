@@ -32,13 +32,14 @@ mod tests {
 
     #[test]
     fn sleeping_takes_no_time_of_the_processor() {
-        let ((), slept) = time(|| {
+        let sleep = || {
             std::thread::sleep(Duration::from_millis(50));
             Ok(())
-        })
-        .unwrap();
+        };
+        // Other tests of this process may work meanwhile, but not for long.
+        let slept = (0..40).map(|_| time(sleep).unwrap().1).find(|seconds| *seconds < 0.02);
         let (_, worked) =
             time(|| Ok((0..5_000_000_u64).fold(0, |sum, i| sum ^ i.wrapping_mul(i + sum)))).unwrap();
-        assert!(slept < 0.05 && worked > 0.0, "{slept} {worked}");
+        assert!(slept.is_some() && worked > 0.0, "{slept:?} {worked}");
     }
 }
