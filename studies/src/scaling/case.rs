@@ -38,10 +38,10 @@ pub struct Size {
 const SIZES: [(&str, usize, usize, usize, usize, usize, usize); 7] = [
     ("0.2M", 64, 172, 4, 4, 64, 20),
     ("1M", 128, 344, 5, 4, 64, 20),
-    ("4M", 256, 688, 5, 4, 32, 20),
-    ("10M", 320, 864, 8, 4, 16, 20),
-    ("40M", 512, 1376, 12, 4, 8, 10),
-    ("130M", 768, 2112, 18, 4, 8, 6),
+    ("4M", 256, 688, 5, 4, 32, 16),
+    ("10M", 320, 864, 8, 4, 16, 12),
+    ("40M", 512, 1376, 12, 4, 8, 8),
+    ("130M", 768, 2112, 18, 4, 8, 5),
     ("0.5B", 1280, 3456, 26, 2, 8, 4),
 ];
 
@@ -75,34 +75,35 @@ impl Size {
         format!("{} × {}", self.hidden, self.layers)
     }
 
-    /// The probes that are taken, and whether each is held out of the fit.
+    /// The probes that are taken, whether each is taken with measuring the noise, too, and whether it is held out of the fit.
     pub fn probes(&self) -> Vec<Probe> {
         let (most, few) = (self.steps, self.steps.div_ceil(3).max(2));
-        let probe = |steps, vectors, reorthogonalize, difference, held_out| Probe {
+        let probe = |steps, vectors, reorthogonalize, difference| Probe {
             steps,
             vectors,
             reorthogonalize,
             difference,
-            held_out,
+            calibrates: false,
+            held_out: false,
         };
         use Difference::{Central, Forward};
         use Reorthogonalize::{Full, None, Window};
         if self.name == LARGEST {
             return vec![
-                probe(4, 1, None, Forward, false),
-                probe(2, 1, None, Central, false),
-                probe(4, 1, None, Central, true),
+                probe(4, 1, None, Forward).calibrating(),
+                probe(2, 1, None, Central),
+                probe(4, 1, None, Central).held_out(),
             ];
         }
         vec![
-            probe(few, 1, Full, Central, false),
-            probe(few, 2, None, Forward, false),
-            probe(most, 1, None, Central, false),
-            probe(most, 1, Window(4), Forward, false),
-            probe(most, 1, Full, Forward, false),
-            probe(most, 1, Full, Central, true),
-            probe(most * 3 / 5, 2, Full, Forward, true),
-            probe(most * 3 / 5, 1, None, Central, true),
+            probe(few, 1, Full, Central).calibrating(),
+            probe(few, 2, None, Forward).calibrating(),
+            probe(most, 1, None, Central),
+            probe(most, 1, Window(4), Forward),
+            probe(most, 1, Full, Forward),
+            probe(most, 1, Full, Central).held_out(),
+            probe(most * 3 / 5, 2, Full, Forward).held_out(),
+            probe(most * 3 / 5, 1, None, Central).held_out().calibrating(),
         ]
     }
 }
@@ -116,17 +117,27 @@ pub struct Probe {
     pub vectors: usize,
     pub reorthogonalize: Reorthogonalize,
     pub difference: Difference,
+    /// Whether it is taken with measuring the noise, too.
+    pub calibrates: bool,
     pub held_out: bool,
 }
 
 impl Probe {
+    fn calibrating(self) -> Self {
+        Self { calibrates: true, ..self }
+    }
+
+    fn held_out(self) -> Self {
+        Self { held_out: true, ..self }
+    }
+
     pub fn config(&self) -> ProbeConfig {
         let mut config = ProbeConfig::default();
         (config.slq.steps, config.slq.probes) = (self.steps, self.vectors);
         config.slq.reorthogonalize = self.reorthogonalize;
         config.hvp.difference = self.difference;
-        // The second probe of two finds the noise measured.
-        config.hvp.recalibrate_every = 2;
+        // All but the first find the noise measured.
+        config.hvp.recalibrate_every = u64::MAX;
         (config.log.tensorboard, config.log.jsonl) = (false, false);
         config
     }

@@ -1,7 +1,7 @@
 //! How the time and memory of a probe grow with the model, the ranks, and the probe itself, and whether a plan foretells them.
 //!
 //! For each size of a model and number of ranks, probes of several m, r and ways to keep Lanczos vectors are taken in one
-//! process a rank, in turn, with gradients timed alone before each: what is compared was measured within seconds. Medians
+//! process a rank, in turn, some of them also with measuring the noise, with gradients timed alone before each: what is compared was measured within seconds. Medians
 //! over rounds are the points. To some of them the [law](hessian_probe::cost) is fitted; the others are foretold by a
 //! [`Plan`](hessian_probe::cost::Plan) that is told the time of one gradient, as a user would, and nothing else of them.
 //!

@@ -49,12 +49,22 @@ impl Point {
         let tensors = 9 * layers.saturating_sub(2) + 2;
         let types = Types { threads: threads as u64, ..Types::default() };
         let facts = Facts::planned(model.parameters, model.entries, model.ranks, tensors, types)?;
-        let both = model.probes.iter().flat_map(|probed| [(probed, true), (probed, false)]);
-        both.map(|(probed, calibrates)| Self::one(model, facts, probed, calibrates)).collect()
+        let taken = model.probes.iter().flat_map(|probed| {
+            let calibrating = probed.calibrating.iter().map(|median| (median, true));
+            calibrating.chain([(&probed.plain, false)]).map(move |(median, noise)| (probed, median, noise))
+        });
+        taken
+            .map(|(probed, median, calibrates)| Self::one(model, facts, probed, median, calibrates))
+            .collect()
     }
 
-    fn one(model: &Measured, facts: Facts, probed: &Probed, calibrates: bool) -> Result<Self> {
-        let Median { told, spread } = if calibrates { &probed.calibrating } else { &probed.plain };
+    fn one(
+        model: &Measured,
+        facts: Facts,
+        probed: &Probed,
+        Median { told, spread }: &Median,
+        calibrates: bool,
+    ) -> Result<Self> {
         let config = probed.probe.config();
         let again = match config.hvp.difference {
             Difference::Central => Products { central: told.redone, ..Products::default() },

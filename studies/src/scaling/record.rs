@@ -43,8 +43,8 @@ pub struct Probed {
     pub probe: Probe,
     /// Of one gradient alone.
     pub gradient_seconds: f64,
-    /// A probe that measures the noise, and one that does not.
-    pub calibrating: Median,
+    /// A probe that measures the noise, where such ones were taken, and one that does not.
+    pub calibrating: Option<Median>,
     pub plain: Median,
 }
 
@@ -81,23 +81,24 @@ impl Measured {
 impl Probed {
     fn of(measured: &Rounds) -> Result<Self> {
         let alone: Vec<f64> = measured.rounds.iter().map(|round| round.gradient_seconds).collect();
-        let over = |told: &dyn Fn(&Round) -> &Told| {
-            let rounds: Vec<&Told> = measured.rounds.iter().map(told).collect();
+        let over = |told: &dyn Fn(&Round) -> Option<&Told>| {
+            let rounds: Vec<&Told> = measured.rounds.iter().filter_map(told).collect();
             Median::of(&rounds)
         };
         Ok(Self {
             probe: measured.probe,
             gradient_seconds: median(&alone),
-            calibrating: over(&|round| &round.calibrating)?,
-            plain: over(&|round| &round.plain)?,
+            calibrating: over(&|round| round.calibrating.as_ref()),
+            plain: over(&|round| Some(&round.plain)).ok_or("no rounds")?,
         })
     }
 }
 
 impl Median {
-    fn of(rounds: &[&Told]) -> Result<Self> {
+    /// `None` of nothing.
+    fn of(rounds: &[&Told]) -> Option<Self> {
         // Counts are the same in each round, as the numbers are.
-        let &first = rounds.first().ok_or("no rounds")?;
+        let &first = rounds.first()?;
         let over =
             |of: &dyn Fn(&Told) -> f64| median(&rounds.iter().map(|told| of(told)).collect::<Vec<_>>());
         let seconds = over(&|told| told.seconds);
@@ -114,6 +115,31 @@ impl Median {
             other: over(&|told| told.parts.other),
         };
         let spread = over(&|told| (told.seconds - seconds).abs()) / seconds;
-        Ok(Self { told: Told { seconds, parts, ..first.clone() }, spread })
+        Some(Self { told: Told { seconds, parts, ..first.clone() }, spread })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_taken_part_by_part_and_spreads_of_the_whole() {
+        let told = |seconds: f64, lanczos: f64| Told {
+            seconds,
+            parts: Parts { gradients: seconds - lanczos, lanczos, ..Parts::default() },
+            gradients: 7,
+            calibration_gradients: 0,
+            products: 3,
+            redone: 0,
+            distances: None,
+        };
+        let rounds = [told(4.0, 1.0), told(9.0, 0.5), told(5.0, 3.0)];
+        let median = Median::of(&rounds.each_ref()).unwrap();
+        // Deviations from 5 are 1, 4 and 0.
+        assert_eq!((median.told.seconds, median.spread), (5.0, 0.2));
+        assert_eq!((median.told.parts.lanczos, median.told.parts.gradients), (1.0, 3.0));
+        assert_eq!(median.told.gradients, 7);
+        assert!(Median::of(&[]).is_none());
     }
 }

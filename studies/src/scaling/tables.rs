@@ -19,8 +19,7 @@ pub fn sections(study: &Study, law: Option<&Law>, claims: &[Claim]) -> Vec<Secti
         section("exponents", of(&exponents)),
         section("quality", of(&quality)),
         section("constants", of(&constants)),
-        section("time", of(&|law| time(study, law, false))),
-        section("calibrating", of(&|law| time(study, law, true))),
+        section("time", of(&|law| time(study, law))),
         section("memory", of(&|law| memory(study, law))),
         section("largest", largest(study)),
     ]
@@ -28,9 +27,10 @@ pub fn sections(study: &Study, law: Option<&Law>, claims: &[Claim]) -> Vec<Secti
 
 fn settings(study: &Study) -> String {
     let Study { cores, threads, rounds, models } = study;
-    let probes: usize = models.iter().map(|model| model.probes.len()).sum();
+    let all = || models.iter().flat_map(|model| &model.probes);
+    let (probes, calibrating) = (all().count(), all().filter(|probed| probed.calibrating.is_some()).count());
     format!(
-        "{cores} cores, {threads} thread(s) a rank; {} models on so many ranks, {probes} probes of them, each with and without measuring the noise; medians of {rounds} rounds.\n",
+        "{cores} cores, {threads} thread(s) a rank; {} models on so many ranks, {probes} probes of them, {calibrating} of these with measuring the noise, too; medians of {rounds} rounds.\n",
         models.len()
     )
 }
@@ -123,32 +123,33 @@ fn constants(law: &Law) -> String {
     table
 }
 
-/// The probes that are held out of the fit, in the order of columns.
-const HELD_OUT: [(Reorthogonalize, Difference, &str); 3] = [
-    (Reorthogonalize::Full, Difference::Central, "full, central"),
-    (Reorthogonalize::Full, Difference::Forward, "full, forward, r = 2"),
-    (Reorthogonalize::None, Difference::Central, "none, central"),
+/// The probes that are held out of the fit, in the order of columns, with and without measuring the noise.
+const HELD_OUT: [(Reorthogonalize, Difference, bool, &str); 4] = [
+    (Reorthogonalize::Full, Difference::Central, false, "full, central"),
+    (Reorthogonalize::Full, Difference::Forward, false, "full, forward, r = 2"),
+    (Reorthogonalize::None, Difference::Central, false, "none, central"),
+    (Reorthogonalize::None, Difference::Central, true, "the same, measuring the noise"),
 ];
 
 /// What was measured, and how far what was foretold is off.
-fn time(study: &Study, law: &Law, calibrates: bool) -> String {
-    let mut table = header(&HELD_OUT.map(|(_, _, name)| name.to_owned()));
+fn time(study: &Study, law: &Law) -> String {
+    let mut table = header(&HELD_OUT.map(|(.., name)| name.to_owned()));
     for model in &study.models {
-        let cell = |(reorthogonalize, difference, _): (Reorthogonalize, Difference, &str)| {
-            let same = |compared: &&Compared| {
-                let point = &compared.point;
-                of_model(model, &point.size, point.ranks)
-                    && point.calibrates == calibrates
-                    && (point.probe.reorthogonalize, point.probe.difference) == (reorthogonalize, difference)
+        let cell =
+            |(reorthogonalize, difference, calibrates, _): (Reorthogonalize, Difference, bool, &str)| {
+                let same = |Compared { point, .. }: &&Compared| {
+                    of_model(model, &point.size, point.ranks)
+                        && point.calibrates == calibrates
+                        && (point.probe.reorthogonalize, point.probe.difference)
+                            == (reorthogonalize, difference)
+                };
+                law.held_out().find(same).map_or_else(
+                    || "–".into(),
+                    |Compared { point, residual, .. }| {
+                        format!("m = {}: {} {}", point.probe.steps, seconds(point.seconds), off(*residual))
+                    },
+                )
             };
-            law.held_out().find(same).map_or_else(
-                || "–".into(),
-                |compared| {
-                    let Compared { point, residual, .. } = compared;
-                    format!("m = {}: {} {}", point.probe.steps, seconds(point.seconds), off(*residual))
-                },
-            )
-        };
         table += &cells(model, HELD_OUT.map(cell).to_vec());
     }
     table

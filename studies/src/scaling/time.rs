@@ -3,10 +3,10 @@
 use super::case::{Case, Probe};
 use crate::Result;
 use crate::lent::Lent;
-use hessian_probe::Snapshot;
 use hessian_probe::cost::{Block, Course, Facts, Parts, Traffic};
 use hessian_probe::sharded::Layout;
 use hessian_probe::spectrum::Cost;
+use hessian_probe::{HessianProbe, Snapshot};
 use hessian_probe_fsdp::engine::{PassConfig, passes};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -35,11 +35,11 @@ pub struct Measured {
     pub rounds: Vec<Round>,
 }
 
-/// A probe that measures the noise, the next one, which does not, and gradients alone before each.
+/// A probe, before it one that measures the noise if it is such a way, and gradients alone before each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Round {
     pub gradient_seconds: f64,
-    pub calibrating: Told,
+    pub calibrating: Option<Told>,
     pub plain: Told,
 }
 
@@ -78,13 +78,16 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     let facts = Facts::of(&host, &Layout::new(&host, None)?, &probes[0].config());
     let blocks: Vec<Block> = passes(host.model().blocks(), PassConfig::default());
     let traffic = Traffic::of(&blocks, facts.ranks, 1, [4, 4])?;
-    // Buffers that are made on first use.
-    host.pass()?;
-    let mut measured: Vec<Measured> =
-        probes.iter().map(|&probe| Measured { probe, rounds: Vec::new() }).collect();
-    for _ in 0..rounds {
-        for entry in &mut measured {
-            entry.rounds.push(round(&mut host, &entry.probe)?);
+    // Buffers that are made on first use, and the noise.
+    let mut ways = Vec::new();
+    for &probe in &probes {
+        let mut taken = probe.new_probe()?;
+        taken.probe(0, &mut host)?;
+        ways.push((taken, Measured { probe, rounds: Vec::new() }));
+    }
+    for number in 1..=rounds as u64 {
+        for (taken, measured) in &mut ways {
+            measured.rounds.push(round(&mut host, taken, &measured.probe, number)?);
         }
     }
     Ok(Times {
@@ -94,24 +97,23 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
         gathered: traffic.gathered,
         reduced: traffic.reduced,
         blocks: blocks.len(),
-        probes: measured,
+        probes: ways.into_iter().map(|(_, measured)| measured).collect(),
     })
 }
 
-fn round(host: &mut Lent, probe: &Probe) -> Result<Round> {
-    let mut taken = probe.new_probe()?;
+fn round(host: &mut Lent, taken: &mut HessianProbe, probe: &Probe, number: u64) -> Result<Round> {
     let mut alone = Vec::new();
-    let mut told = Vec::new();
-    for step in 0..2 {
+    let mut timed = |taken: &mut HessianProbe, step| {
         host.barrier()?;
         for _ in 0..ALONE {
             let started = Instant::now();
             host.pass()?;
             alone.push(started.elapsed().as_secs_f64());
         }
-        told.push(Told::of(taken.probe(step, host)?, probe));
-    }
-    let plain = told.pop().ok_or("no probe")?;
-    let calibrating = told.pop().ok_or("no probe")?;
+        Ok::<_, Box<dyn std::error::Error>>(Told::of(taken.probe(step, host)?, probe))
+    };
+    // A new one has the noise to measure.
+    let calibrating = if probe.calibrates { Some(timed(&mut probe.new_probe()?, 0)?) } else { None };
+    let plain = timed(taken, number)?;
     Ok(Round { gradient_seconds: super::fit::median(&alone), calibrating, plain })
 }
