@@ -282,6 +282,17 @@ pub trait Host {
         Ok(())
     }
 
+    /// Where the values that [`shards`](Self::shards) lends in `precision` are kept besides, if they are: f32 masters of
+    /// parameters that are lent as copies in bf16, or the loop's own parameters in bf16 of copies in f32. One tensor for each
+    /// shard, in their order and of their sizes; converted to a shard's type, it holds the shard's bits, and it is not the
+    /// shard's own memory. A probe then puts the parameters back from there and keeps no copy of θ₀, which is a vector
+    /// less. Empty, the default, where there is nothing of the kind. Also asked for before
+    /// [`set_precision`](Self::set_precision), to know what a probe will take. Nothing is written to the sources.
+    fn sources(&self, precision: Precision) -> Vec<Tensor> {
+        let _ = precision;
+        Vec::new()
+    }
+
     /// Whether [`exact_hvp`](Self::exact_hvp) can be called.
     fn offers_exact_hvp(&self) -> bool {
         false

@@ -26,6 +26,8 @@ pub struct Facts {
     pub counted: u64,
     /// Bytes of θ on this rank, as it is perturbed.
     pub parameters: u64,
+    /// Bytes of the copy that is taken of it: none where the host keeps its [sources](Host::sources).
+    pub saved: u64,
     /// Bytes of what the host holds in f32 besides, for [`Precision::Full`] of narrower parameters.
     pub host_copies: u64,
     /// Bytes of gradients that the loop still needs.
@@ -51,6 +53,7 @@ impl Facts {
             entries,
             counted: layout.counted_len() as u64,
             parameters: loan.parameters,
+            saved: loan.saved,
             host_copies: loan.host_copies,
             live_gradients: loan.live_gradients,
             vector_width: layout.vector_bytes() / entries.max(1),
@@ -92,6 +95,8 @@ impl Facts {
             entries,
             counted: entries,
             parameters: entries * width,
+            // The narrower ones stay as they are beside those copies.
+            saved: if full { 0 } else { entries * width },
             // The parameters and their gradient.
             host_copies: if full { 8 * entries } else { 0 },
             live_gradients: 0,

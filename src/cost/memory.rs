@@ -2,7 +2,8 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | θ₀, live gradients | as the host holds them; in f32 under `hvp.precision = "full"`, with the host's own copies |
+//! | θ₀, live gradients | as the host holds them; no θ₀ where the host keeps its [sources](crate::Host::sources) |
+//! | the host's copies | of parameters and gradients in f32, under `hvp.precision = "full"` of narrower ones |
 //! | g(θ₀), one vector of work | a vector each: 4 bytes an entry, 8 for f64 |
 //! | the preconditioned operator; an update that is lent | a vector each, where asked for |
 //! | tracking | the vector that it starts from, and the one that takes its place, where the basis has all that it is made of |
@@ -80,7 +81,7 @@ impl Memory {
         let converted = if room.apart { together * u128::from(facts.vector_width) } else { 0 };
         let piece = u128::from(PIECE_FIXED + PIECE_VECTORS * facts.vector_width) + converted;
         let memory = Self {
-            saved_parameters: facts.parameters,
+            saved_parameters: facts.saved,
             host_copies: facts.host_copies,
             live_gradients: facts.live_gradients,
             gradient: bytes(vector, "a vector")?,

@@ -119,7 +119,7 @@ impl FiniteDifference<'_, '_> {
     pub(super) fn norms(&self) -> Result<Vec<f64>, TchError> {
         let mut theta = Sums::<1>::new();
         for chunk in chunks(self.layout).filter(|chunk| chunk.counted) {
-            theta.add_square(&chunk.of_shard(self.guard.saved())?)?;
+            theta.add_square(&self.guard.origin(&chunk)?)?;
         }
         Ok(vec![theta.finish()?[0], sums::norm_squared(self.layout, self.origin.tensor())?])
     }

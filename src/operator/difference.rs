@@ -36,7 +36,7 @@ pub(crate) fn displace(
     let (rows, mut sums) = (Rows::new(layout, 2)?, Sums::<2>::new());
     for chunk in chunks(layout) {
         let mut target = chunk.of_shard(&parameters)?;
-        let origin = chunk.of_shard(guard.saved())?;
+        let origin = guard.origin(&chunk)?;
         let direction = chunk.of(v)?;
         let kind = common_kind(&[&origin, &direction]);
         // As the forward pass sees it; a copy, since the parameters are about to change.

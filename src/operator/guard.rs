@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::host::{Host, Precision, RandomState, Shard};
 use crate::sharded::layout::unit_roundoff;
-use crate::sharded::vector::{copied, flat};
+use crate::sharded::vector::{Chunk, copied, flat};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tch::{Kind, TchError, Tensor};
@@ -12,8 +12,10 @@ use tch::{Kind, TchError, Tensor};
 /// The bytes of the copies that a loan takes on this rank.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoanParts {
-    /// θ₀.
+    /// θ as it is perturbed: no copy.
     pub(crate) parameters: u64,
+    /// θ₀.
+    pub(crate) saved: u64,
     /// What the host holds in f32 in full precision of narrower parameters: these, and their gradient.
     pub(crate) host_copies: u64,
     pub(crate) live_gradients: u64,
@@ -33,13 +35,14 @@ pub(crate) fn loan_parts(host: &dyn Host, precision: Precision) -> LoanParts {
         }
     }
     parts.live_gradients = host.live_gradients().iter().map(size).sum();
+    parts.saved = if host.sources(precision).is_empty() { parts.parameters } else { 0 };
     parts
 }
 
 /// All of them together.
 pub(crate) fn loan_bytes(host: &dyn Host, precision: Precision) -> u64 {
-    let LoanParts { parameters, host_copies, live_gradients } = loan_parts(host, precision);
-    parameters + host_copies + live_gradients
+    let LoanParts { saved, host_copies, live_gradients, .. } = loan_parts(host, precision);
+    saved + host_copies + live_gradients
 }
 
 fn size(tensor: &Tensor) -> u64 {
@@ -54,6 +57,8 @@ pub(crate) struct Guard<'h> {
     rank: usize,
     shards: Vec<Shard>,
     saved: Vec<Tensor>,
+    /// Whether `saved` are the host's own sources.
+    borrowed: bool,
     live: Vec<(Tensor, Tensor)>,
     random: Option<RandomState>,
     precision: Precision,
@@ -73,6 +78,7 @@ impl<'h> Guard<'h> {
             rank,
             shards: Vec::new(),
             saved: Vec::new(),
+            borrowed: false,
             live: Vec::new(),
             random: None,
             precision,
@@ -95,9 +101,14 @@ impl<'h> Guard<'h> {
         }
         self.compute_kind = host.compute_kind();
         self.shards = host.shards();
-        self.saved =
-            self.shards.iter().map(|shard| copied(&shard.tensor)).collect::<Result<_, _>>().map_err(torch)?;
-        let live = host.live_gradients();
+        let sources = self.host.sources(self.precision);
+        self.borrowed = !sources.is_empty();
+        self.saved = if self.borrowed {
+            checked(rank, &self.shards, sources)?
+        } else {
+            self.shards.iter().map(|shard| copied(&shard.tensor)).collect::<Result<_, _>>().map_err(torch)?
+        };
+        let live = self.host.live_gradients();
         let copies = live.iter().map(copied).collect::<Result<Vec<_>, _>>().map_err(torch)?;
         self.live = live.into_iter().zip(copies).collect();
         self.restored = false;
@@ -116,9 +127,14 @@ impl<'h> Guard<'h> {
         &self.shards
     }
 
-    /// θ₀, aligned with [`shards`](Self::shards).
+    /// θ₀, aligned with [`shards`](Self::shards); not always of their type.
     pub(crate) fn saved(&self) -> &[Tensor] {
         &self.saved
+    }
+
+    /// A piece of θ₀, in the parameter's type.
+    pub(crate) fn origin(&self, chunk: &Chunk) -> Result<Tensor, TchError> {
+        chunk.of_shard(&self.saved)?.f_to_kind(self.shards[chunk.shard].tensor.f_kind()?)
     }
 
     /// The type that the forward pass rounds parameters to, where it is not their own.
@@ -135,7 +151,8 @@ impl<'h> Guard<'h> {
     /// Bytes of all copies on this rank.
     pub(crate) fn bytes(&self) -> u64 {
         let live = self.live.iter().map(|(_, copy)| copy);
-        self.saved.iter().chain(live).map(size).sum()
+        let saved = if self.borrowed { &[] } else { &self.saved[..] };
+        saved.iter().chain(live).map(size).sum()
     }
 
     /// Loss and gradient at the parameters' present values, with the random state of the loan's start.
@@ -235,6 +252,7 @@ impl<'h> Guard<'h> {
         if self.precision == Precision::Full {
             // Its own tensors, if it lent others than the loop's, must not be kept alive by us.
             self.shards.clear();
+            self.saved.clear();
             outcome = outcome.and(called(self.rank, SWITCHING, || host.set_precision(Precision::Loop)));
         }
         outcome
@@ -249,6 +267,60 @@ impl Drop for Guard<'_> {
             log::error!("{error}");
         }
     }
+}
+
+/// The sources, if they hold what the shards do.
+fn checked(rank: usize, shards: &[Shard], sources: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    let misfit = |name: &str, reason: &str| Error::Layout {
+        rank,
+        parameter: name.to_owned(),
+        reason: format!("`sources()` {reason}"),
+    };
+    if sources.len() != shards.len() {
+        return Err(misfit("*", "does not return one tensor for every shard"));
+    }
+    for (shard, source) in shards.iter().zip(&sources) {
+        let (live, name) = (&shard.tensor, shard.name.as_str());
+        if live.numel() != source.numel() {
+            return Err(misfit(name, "returns a tensor of another size than the shard's"));
+        }
+        if live.numel() > 0 && live.data_ptr() == source.data_ptr() {
+            return Err(misfit(name, "returns the shard's own memory, which is about to be perturbed"));
+        }
+        let same = same_bits(live, source);
+        if !same.map_err(|source| Error::Torch {
+            rank,
+            during: "comparing parameters and sources",
+            source,
+        })? {
+            return Err(misfit(name, "does not hold what `shards()` lends, bit for bit"));
+        }
+    }
+    Ok(sources)
+}
+
+/// Whether `source`, converted, has the bits of `live`; piece by piece, since what is converted is a copy.
+fn same_bits(live: &Tensor, source: &Tensor) -> Result<bool, TchError> {
+    const PIECE: i64 = 1 << 20;
+    let _no_grad = tch::no_grad_guard();
+    let (live, source) = (flat(live)?, flat(source)?);
+    let kind = live.f_kind()?;
+    let bits = match kind.elt_size_in_bytes() {
+        2 => Kind::Int16,
+        4 => Kind::Int,
+        _ => Kind::Int64,
+    };
+    let end = live.numel() as i64;
+    for start in (0..end).step_by(PIECE as usize) {
+        let piece = |tensor: &Tensor| {
+            let piece = tensor.f_narrow(0, start, PIECE.min(end - start))?;
+            piece.f_to_kind(kind)?.f_view_dtype(bits)
+        };
+        if !piece(&live)?.f_equal(&piece(&source)?)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Writes through an alias, so that the parameter itself is unchanged but for its values.

@@ -1,4 +1,5 @@
-//! Passes over a rank's entries in one loop each, where all that a pass reads and writes is f32 in the CPU's memory.
+//! Passes over a rank's entries in one loop each, where all that a pass writes is f32 in the CPU's memory, and all that it reads
+//! is that or bf16.
 //!
 //! Out of libtorch's operations a pass with sums in f64 takes ten, and goes through the cache as often. One loop goes through
 //! memory once, in the time of a copy of as many bytes. Whatever is of another type, on a device, or not contiguous takes
@@ -62,27 +63,87 @@ pub(crate) enum Source<'t> {
     Vector(&'t Tensor),
 }
 
+/// The first of a span's entries in memory.
+#[derive(Clone, Copy)]
+enum First {
+    Single(*mut f32),
+    /// The upper halves of f32.
+    Brain(*const u16),
+}
+
 impl Source<'_> {
-    /// Where a span's entries start in memory.
-    fn entries(&self, span: Span) -> Option<*mut f32> {
+    /// Where a span's entries start.
+    fn entries(&self, span: Span) -> Option<First> {
         let (tensor, range) = match self {
             Self::Shards(tensors) => (tensors.get(span.shard)?, 0..span.len),
             Self::Vector(tensor) => (*tensor, span.start..span.start + span.len),
         };
         let plain = tensor.device() == Device::Cpu
-            && tensor.f_kind().ok()? == Kind::Float
             && !tensor.is_sparse()
             && !tensor.is_mkldnn()
             && tensor.is_contiguous()
             && range.end <= tensor.numel();
-        // SAFETY: the memory of a contiguous tensor of f32 has `numel` of them, and the range lies within.
-        plain.then(|| unsafe { tensor.data_ptr().cast::<f32>().add(range.start) })
+        let kind = tensor.f_kind().ok().filter(|_| plain)?;
+        // SAFETY: the memory of a contiguous tensor has `numel` entries of its type, and the range lies within.
+        match kind {
+            Kind::Float => Some(First::Single(unsafe { tensor.data_ptr().cast::<f32>().add(range.start) })),
+            Kind::BFloat16 => {
+                Some(First::Brain(unsafe { tensor.data_ptr().cast::<u16>().cast_const().add(range.start) }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl First {
+    /// The bytes of `len` entries.
+    fn range(self, len: usize) -> Range<usize> {
+        let (start, width) = match self {
+            Self::Single(start) => (start.addr(), size_of::<f32>()),
+            Self::Brain(start) => (start.addr(), size_of::<u16>()),
+        };
+        start..start + len * width
+    }
+
+    /// Entries from `start` on.
+    ///
+    /// # Safety
+    /// They are those of a tensor that is borrowed for 't, and nobody writes to them meanwhile.
+    unsafe fn slice<'t>(self, start: usize, len: usize) -> Entries<'t> {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self {
+                Self::Single(first) => Entries::Single(std::slice::from_raw_parts(first.add(start), len)),
+                Self::Brain(first) => Entries::Brain(std::slice::from_raw_parts(first.add(start), len)),
+            }
+        }
+    }
+}
+
+/// A piece that is read.
+#[derive(Clone, Copy)]
+enum Entries<'t> {
+    Single(&'t [f32]),
+    Brain(&'t [u16]),
+}
+
+impl Entries<'_> {
+    /// As f32, which every bf16 is, in `room` where they have to be converted.
+    fn single<'a>(&'a self, room: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::Single(entries) => entries,
+            Self::Brain(halves) => {
+                room.clear();
+                room.extend(halves.iter().map(|&half| f32::from_bits(u32::from(half) << 16)));
+                room
+            }
+        }
     }
 }
 
 /// A piece of a span.
 struct Piece<'t, const R: usize> {
-    read: [&'t [f32]; R],
+    read: [Entries<'t>; R],
     written: &'t mut [f32],
     counted: bool,
 }
@@ -110,14 +171,13 @@ fn pieces<'t, const R: usize>(
     let mut found = Vec::with_capacity(spans.len());
     let mut memory = Vec::new();
     for &span in spans.iter().filter(|span| span.len > 0) {
-        let mut of_it = [std::ptr::null(); R];
-        for (start, source) in of_it.iter_mut().zip(&read) {
-            *start = source.entries(span)?.cast_const();
+        let First::Single(target) = written.entries(span)? else { return None };
+        memory.push((First::Single(target).range(span.len), true));
+        let mut of_it = [First::Single(target); R];
+        for (first, source) in of_it.iter_mut().zip(&read) {
+            *first = source.entries(span)?;
+            memory.push((first.range(span.len), false));
         }
-        let target = written.entries(span)?;
-        let ends = |start: *const f32| start.addr()..start.addr() + span.len * size_of::<f32>();
-        memory.push((ends(target), true));
-        memory.extend(of_it.map(|start| (ends(start), false)));
         found.push((span, of_it, target));
     }
     if !is_disjoint(memory) {
@@ -127,10 +187,10 @@ fn pieces<'t, const R: usize>(
     for (span, read, written) in found {
         for start in (0..span.len).step_by(PIECE) {
             let len = PIECE.min(span.len - start);
-            // SAFETY: the pointers are to `span.len` entries of tensors that are borrowed for 't; what is written overlaps
-            // nothing else, by the check above, and pieces of a span do not overlap.
+            // SAFETY: these are `span.len` entries of tensors that are borrowed for 't; what is written overlaps nothing else,
+            // by the check above, and pieces of a span do not overlap.
             let (read, written) = unsafe {
-                let read = read.map(|entries| std::slice::from_raw_parts(entries.add(start), len));
+                let read = read.map(|first| first.slice(start, len));
                 (read, std::slice::from_raw_parts_mut(written.add(start), len))
             };
             pieces.push(Piece { read, written, counted: span.counted });
@@ -164,10 +224,15 @@ fn sums<const R: usize, const K: usize>(
     let threads = threads.min(pieces.len() * PIECE / ENTRIES_OF_A_THREAD);
     let queue = Mutex::new(pieces.iter_mut());
     let work = || {
+        let mut rooms = [const { Vec::new() }; R];
         loop {
             let next = queue.lock().next();
             let Some((piece, sums)) = next else { break };
-            let found = computed(&piece.read, piece.written, entry);
+            let mut read = [&[][..]; R];
+            for ((read, entries), room) in read.iter_mut().zip(&piece.read).zip(&mut rooms) {
+                *read = entries.single(room);
+            }
+            let found = computed(&read, piece.written, entry);
             if piece.counted {
                 *sums = found;
             }
@@ -292,6 +357,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_may_be_bf16() {
+        let len = PIECE + 19;
+        let spans = spans_of_vectors(len as i64, len as i64);
+        let narrow = wave(len, 0.37).to_kind(Kind::BFloat16);
+        let (wide, b) = (narrow.to_kind(Kind::Float), wave(len, 0.11));
+        let of = |a: &Tensor| {
+            let w = wave(len, 0.05);
+            let sums = pass(&spans, [a, &b].map(Source::Vector), Source::Vector(&w), subtract).unwrap();
+            (values(&w), sums.map(f64::to_bits))
+        };
+        assert!(of(&narrow) == of(&wide));
+    }
+
+    #[test]
     fn neither_threads_nor_the_width_of_instructions_change_a_bit() {
         let len = 5 * ENTRIES_OF_A_THREAD + 77;
         let (a, b) = (wave(len, 0.37), wave(len, 0.11));
@@ -327,7 +406,8 @@ mod tests {
         assert!(may([&vector(&a), &vector(&b)], &w), "to begin with");
         assert!(may([&vector(&a), &vector(&a)], &w), "what is only read may be the same");
         assert!(!may([&vector(&a).to_kind(Kind::Double), &vector(&b)], &w), "f64");
-        assert!(!may([&vector(&a).to_kind(Kind::BFloat16), &vector(&b)], &w), "bf16");
+        assert!(!may([&vector(&a).to_kind(Kind::Half), &vector(&b)], &w), "f16");
+        assert!(!may([&vector(&a), &vector(&b)], &w.to_kind(Kind::BFloat16)), "bf16 that is written");
         assert!(!may([&even, &vector(&b)], &w), "every other entry");
         assert!(!may([&a.narrow(0, 0, 7), &vector(&b)], &w), "too short");
         assert!(!may([&vector(&a), &vector(&b)], &a.narrow(0, 4, 8)), "overlapping");

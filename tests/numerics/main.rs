@@ -25,5 +25,6 @@ mod products;
 mod realised;
 mod seeds;
 mod sharpness;
+mod sources;
 mod tracking;
 mod trials;

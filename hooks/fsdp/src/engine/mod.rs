@@ -32,6 +32,7 @@ use crate::precision::PrecisionPolicy;
 use crate::sharding::{Gathering, ShardedParameters};
 use hessian_probe::Precision;
 use hessian_probe_c10d::ProcessGroup;
+use tch::Tensor;
 
 /// A model and its sharded parameters.
 ///
@@ -121,6 +122,22 @@ impl Engine {
             self.precision = precision;
         }
         Ok(())
+    }
+
+    /// What passes at `precision` use copies of: this rank's slices, where they are narrower. Aliases, aligned with
+    /// [`live_shards`](ShardedParameters::live_shards).
+    pub(crate) fn sources(&self, precision: Precision) -> Vec<Tensor> {
+        let wide = self.policy.full().parameters;
+        let shards = self.parameters.flat_shards();
+        let copied = shards.iter().any(|shard| shard.f_kind().is_ok_and(|own| own != wide));
+        if precision == Precision::Loop || !copied {
+            return Vec::new();
+        }
+        let shards = self.parameters.shards().unwrap_or_else(|error| {
+            log::error!("{error}");
+            Vec::new()
+        });
+        shards.into_iter().map(|shard| shard.tensor).collect()
     }
 
     /// Begins to gather a block and the one that it borrows from, for a pass at the present precision.

@@ -35,6 +35,11 @@ impl Host for Evaluation<'_> {
         Ok(self.change_precision(precision)?)
     }
 
+    /// Of f32 copies the bf16 parameters, which stay as they are beside them.
+    fn sources(&self, precision: Precision) -> Vec<Tensor> {
+        self.engine.sources(precision)
+    }
+
     fn offers_exact_hvp(&self) -> bool {
         self.refuses_exact_hvp().is_none()
     }
