@@ -16,7 +16,7 @@
 use super::facts::{Facts, bytes};
 use crate::config::{BasisDevice, ProbeConfig};
 use crate::error::Result;
-use crate::krylov::basis::{CONVERTED, Room};
+use crate::krylov::room::{CONVERTED, Room};
 use serde::Serialize;
 
 /// Temporaries of a pass in bytes for each entry of a piece, at most: two rows of f64, a vector in f64 and three of the

@@ -31,7 +31,7 @@ use super::course::{Course, Products};
 use super::facts::{Facts, bytes};
 use crate::config::{Distribution, ProbeConfig, Reorthogonalize, SlqConfig};
 use crate::error::{Error, Result};
-use crate::krylov::basis::Room;
+use crate::krylov::room::Room;
 use serde::Serialize;
 
 /// More Lanczos steps, or probe vectors, than anybody takes.

@@ -1,6 +1,7 @@
 //! The stored Lanczos vectors of one rank, and orthogonalisation against them.
 
 use crate::config::{BasisConfig, BasisDevice, BasisKind, Reorthogonalize};
+use crate::krylov::room::{CONVERTED, Room};
 use crate::sharded::fused::{self, Source, spans_of_vectors};
 use crate::sharded::layout::Layout;
 use crate::sharded::sums::Sums;
@@ -10,10 +11,6 @@ use tch::{Device, Kind, TchError, Tensor};
 /// Entries summed in the vectors' own precision before the partial sums go on in f64.
 const BLOCK_CPU: i64 = 1 << 14;
 const BLOCK_DEVICE: i64 = 1 << 20;
-
-/// Rows of another type, or from elsewhere, of which pieces are converted at a time: what is converted takes as much memory
-/// however many rows there are.
-pub(crate) const CONVERTED: usize = 8;
 
 /// The last `capacity` vectors of a recurrence, one a row: row j lives in slot j mod capacity.
 #[derive(Debug)]
@@ -93,27 +90,34 @@ impl Basis {
         }
         let factors = Tensor::f_from_slice(coefficients)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
         for (start, len) in self.pieces() {
-            let mut piece = w.f_narrow(0, start, len)?;
-            let _ = piece.f_zero_()?;
-            self.add_combination(&mut piece, &factors, start)?;
+            let _ = w.f_narrow(0, start, len)?.f_zero_()?;
+            self.add_combination(w, &factors, (start, len))?;
         }
         Ok(())
     }
 
-    /// Adds Σ c_i q_i, of the rows in slot order, to a piece of a vector that starts at `start`.
-    fn add_combination(&self, piece: &mut Tensor, factors: &Tensor, start: i64) -> Result<(), TchError> {
-        for (row, count) in self.groups(factors.numel()) {
-            let block = self.rows.f_narrow(0, row, count)?.f_narrow(1, start, piece.numel() as i64)?;
-            let block = self.as_vectors(&block)?;
-            let _ = piece.f_addmv_(&block.f_tr()?, &factors.f_narrow(0, row, count)?)?;
+    /// Adds Σ c_i q_i, of the rows in slot order, to the entries of `w` from `start` on.
+    fn add_combination(
+        &self,
+        w: &Tensor,
+        factors: &Tensor,
+        (start, len): (i64, i64),
+    ) -> Result<(), TchError> {
+        let stored = factors.numel();
+        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
+        for (from, len) in cut(start, start + len, self.at_once(stored, len)) {
+            let block = self.as_vectors(&rows.f_narrow(1, from, len)?)?;
+            let _ = w.f_narrow(0, from, len)?.f_addmv_(&block.f_tr()?, factors)?;
         }
         Ok(())
     }
 
-    /// The first `stored` rows as ranges `(row, count)`, each of which may be converted at once.
-    fn groups(&self, stored: usize) -> impl Iterator<Item = (i64, i64)> + use<> {
-        let size = if self.recent.is_some() { CONVERTED } else { stored };
-        cut(0, stored as i64, size.max(1) as i64)
+    /// Of how many entries `stored` rows may be converted at a time, `most` at most.
+    fn at_once(&self, stored: usize, most: i64) -> i64 {
+        match &self.recent {
+            Some(_) => most.min(self.piece * CONVERTED as i64 / stored.max(1) as i64).max(1),
+            None => most,
+        }
     }
 
     /// Forgets all vectors, keeps the memory.
@@ -223,19 +227,11 @@ impl Basis {
     pub(crate) fn gram(&self) -> Result<Vec<f64>, TchError> {
         let _no_grad = tch::no_grad_guard();
         let stored = self.stored();
-        let total = Tensor::f_zeros([stored as i64; 2], (Kind::Double, self.device))?;
-        for (start, len) in cut(0, self.counted_len, self.block) {
-            let block = |(row, count): (i64, i64)| {
-                self.as_vectors(&self.rows.f_narrow(0, row, count)?.f_narrow(1, start, len)?)
-            };
-            for left in self.groups(stored) {
-                let rows = block(left)?;
-                for right in self.groups(stored) {
-                    let product = rows.f_matmul(&block(right)?.f_tr()?)?;
-                    let of_it = total.f_narrow(0, left.0, left.1)?;
-                    let _ = of_it.f_narrow(1, right.0, right.1)?.f_add_(&product)?;
-                }
-            }
+        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
+        let mut total = Tensor::f_zeros([stored as i64; 2], (Kind::Double, self.device))?;
+        for (start, len) in cut(0, self.counted_len, self.at_once(stored, self.block)) {
+            let block = self.as_vectors(&rows.f_narrow(1, start, len)?)?;
+            let _ = total.f_add_(&block.f_matmul(&block.f_tr()?)?)?;
         }
         let mut values = vec![0.0; stored * stored];
         total.f_to_device(Device::Cpu)?.f_copy_data(&mut values, stored * stored)?;
@@ -263,6 +259,7 @@ impl Basis {
         if !full && let Some(squared) = self.combined_at_once(w, scale, terms)? {
             return Ok(vec![squared]);
         }
+        let rows = self.rows.f_narrow(0, 0, stored as i64)?;
         let scale = if scale == 1.0 { None } else { Some(number(scale, w)?) };
         let terms = terms
             .iter()
@@ -281,14 +278,9 @@ impl Basis {
                 continue;
             }
             squared.add_square(&piece)?;
-            for (from, len) in cut(0, len, self.block).filter(|_| stored > 0) {
-                let piece = piece.f_narrow(0, from, len)?;
-                let of_group = |(row, count)| {
-                    let rows = self.rows.f_narrow(0, row, count)?.f_narrow(1, start + from, len)?;
-                    self.as_vectors(&rows)?.f_mv(&piece)
-                };
-                let groups = self.groups(stored).map(of_group).collect::<Result<Vec<_>, TchError>>()?;
-                partial.push(Tensor::f_cat(&groups, 0)?);
+            for (from, len) in cut(0, len, self.at_once(stored, self.block)).filter(|_| full) {
+                let block = self.as_vectors(&rows.f_narrow(1, start + from, len)?)?;
+                partial.push(block.f_mv(&piece.f_narrow(0, from, len)?)?);
             }
         }
         let mut values = vec![0.0; stored];
@@ -341,25 +333,27 @@ impl Basis {
         scale: Option<f64>,
     ) -> Result<(), TchError> {
         let _no_grad = tch::no_grad_guard();
-        let negated: Vec<f64> = coefficients.iter().map(|c| -c).collect();
-        let negated = Tensor::f_from_slice(&negated)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
-        let (factor, scale) = (scale, scale.map(|scale| number(scale, w)).transpose()?);
         let next = self.next_row()?;
         if coefficients.is_empty()
-            && let Some(scale) = factor
+            && let Some(scale) = scale
         {
             let (spans, scale) = (spans_of_vectors(self.counted_len, self.local_len), scale as f32);
-            let read = [Source::Vector(w)];
-            if fused::pass(&spans, read, Source::Vector(&next), |[w], _| (scale * w, [])).is_some() {
+            if fused::pass(&spans, [Source::Vector(w)], Source::Vector(&next), |[w], _| (scale * w, []))
+                .is_some()
+            {
                 return self.commit();
             }
         }
+        let negated: Vec<f64> = coefficients.iter().map(|c| -c).collect();
+        let negated = Tensor::f_from_slice(&negated)?.f_to_device(w.device())?.f_to_kind(w.kind())?;
+        let scale = scale.map(|scale| number(scale, w)).transpose()?;
         for (start, len) in self.pieces() {
-            let mut piece = w.f_narrow(0, start, len)?;
-            self.add_combination(&mut piece, &negated, start)?;
+            if !coefficients.is_empty() {
+                self.add_combination(w, &negated, (start, len))?;
+            }
             if let Some(scale) = &scale {
                 // The row may be that of the oldest vector, whose piece has just been used for the last time.
-                let _ = piece.f_mul_out(&next.f_narrow(0, start, len)?, scale)?;
+                let _ = w.f_narrow(0, start, len)?.f_mul_out(&next.f_narrow(0, start, len)?, scale)?;
             }
         }
         if scale.is_some() {
@@ -372,46 +366,6 @@ impl Basis {
     fn pieces(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
         let size = self.piece;
         cut(0, self.counted_len, size).chain(cut(self.counted_len, self.local_len, size))
-    }
-}
-
-/// How many vectors a basis has room for, and of how many bytes an entry: what it allocates, and what the
-/// [law](crate::cost::Memory) counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
-    pub(crate) capacity: usize,
-    /// Bytes of a stored entry.
-    pub(crate) width: u64,
-    /// Whether the last two vectors are kept as they are besides, since what is stored is of another type or elsewhere.
-    pub(crate) apart: bool,
-}
-
-impl Room {
-    /// For vectors of `width` bytes an entry, `accelerated` where they are not in the CPU's memory.
-    pub(crate) fn new(
-        reorthogonalize: Reorthogonalize,
-        steps: usize,
-        config: BasisConfig,
-        width: u64,
-        accelerated: bool,
-    ) -> Self {
-        let stored = config.dtype.map_or(width, |dtype| dtype.kind().elt_size_in_bytes() as u64);
-        let moved = accelerated && config.device == Some(BasisDevice::Cpu);
-        // Without reorthogonalisation only the recurrence's own vectors are there.
-        let apart = reorthogonalize != Reorthogonalize::None && (stored != width || moved);
-        let capacity = reorthogonalize.basis_vectors(steps);
-        Self { capacity, width: if apart { stored } else { width }, apart }
-    }
-}
-
-impl BasisKind {
-    /// libtorch's name of it.
-    fn kind(self) -> Kind {
-        match self {
-            Self::Bf16 => Kind::BFloat16,
-            Self::F32 => Kind::Float,
-            Self::F64 => Kind::Double,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`lanczos`]: the recurrence, from a start vector to the matrix T;
 //! - [`omega`]: estimates of the vectors' orthogonality, and when to reorthogonalise;
-//! - [`basis`]: the stored vectors, and orthogonalisation against them;
+//! - [`basis`]: the stored vectors, and orthogonalisation against them; `room`: what it has room for;
 //! - [`deflated`]: the operator with some directions taken out;
 //! - [`wrapper`]: operators around another one;
 //! - `ritz`: Ritz vectors from a run and its basis;
@@ -13,6 +13,7 @@ pub mod deflated;
 pub mod lanczos;
 pub mod omega;
 pub(crate) mod ritz;
+pub(crate) mod room;
 pub mod tridiagonal;
 pub mod wrapper;
 

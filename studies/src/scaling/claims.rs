@@ -74,7 +74,7 @@ fn linear(law: &Law) -> Claim {
 
 /// What the cost of a probe is: even on short batches.
 fn mostly_gradients(law: &Law) -> Claim {
-    let large = law.points.iter().filter(|compared| compared.point.parameters > 5_000_000);
+    let large = law.points.iter().filter(|compared| compared.point.sizes.parameters > 5_000_000);
     let shares: Vec<f64> = large.map(|compared| compared.point.of_it_gradients()).collect();
     let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
     Claim::new(
@@ -90,7 +90,7 @@ fn largest(study: &Study) -> Claim {
     let longest =
         found.and_then(|model| model.probes.iter().max_by_key(|probed| probed.plain.told.gradients));
     let peak = found.and_then(|model| model.memory.iter().filter_map(|taken| taken.probe_peak).max());
-    let parameters = found.map_or(0, |model| model.parameters);
+    let parameters = found.map_or(0, |model| model.sizes.parameters);
     let ranks = found.map_or(0, |model| model.ranks);
     let steps = longest.map_or(0, |probed| probed.probe.steps);
     Claim::new(

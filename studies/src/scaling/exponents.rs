@@ -15,12 +15,13 @@ pub struct PowerLaw {
 
 type Quantity = (&'static str, fn(&Point) -> f64);
 
-const ENTRIES: Quantity = ("n / ranks", |point| point.entries as f64);
+const ENTRIES: Quantity = ("n / ranks", |point| point.sizes.entries as f64);
 const RANKS: Quantity = ("ranks", |point| point.ranks as f64);
 const STEPS: Quantity = ("m", |point| point.probe.steps as f64);
 const VECTORS: Quantity = ("r", |point| point.probe.vectors as f64);
-const WORK: Quantity =
-    ("n · tokens / ranks", |point| point.parameters as f64 * point.tokens as f64 / point.ranks as f64);
+const WORK: Quantity = ("n · tokens / ranks", |point| {
+    point.sizes.parameters as f64 * point.sizes.tokens as f64 / point.ranks as f64
+});
 
 /// The power laws of all points that do not measure the noise. A quantity that does not vary is left out.
 pub fn power_laws(points: &[Point]) -> Vec<PowerLaw> {

@@ -41,7 +41,7 @@ fn parts(law: &Law) -> Result<String> {
     let of = |name: &str, compared: &Compared| {
         let named = compared.point.parts.named();
         let seconds = named.iter().find(|(part, _)| *part == name).map_or(0.0, |(_, seconds)| *seconds);
-        (compared.point.parameters as f64, seconds)
+        (compared.point.sizes.parameters as f64, seconds)
     };
     let series = names.map(|name| {
         let plain = law.points.iter().filter(|compared| !compared.point.calibrates);

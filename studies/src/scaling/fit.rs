@@ -28,8 +28,8 @@ pub struct GradientLaw {
 
 impl GradientLaw {
     pub fn features(point: &Point) -> Vec<f64> {
-        let work = point.parameters as f64 * point.tokens as f64 / point.ranks as f64;
-        vec![point.blocks as f64, work, point.gathered as f64, point.reduced as f64]
+        let work = point.sizes.parameters as f64 * point.sizes.tokens as f64 / point.ranks as f64;
+        vec![point.sizes.blocks as f64, work, point.sizes.gathered as f64, point.sizes.reduced as f64]
     }
 
     pub fn seconds(&self, point: &Point) -> f64 {

@@ -3,6 +3,7 @@
 use super::case::Probe;
 use super::fit::Fitted;
 use super::record::{Measured, Median, Probed};
+use super::time::Sizes;
 use crate::Result;
 use hessian_probe::config::Difference;
 use hessian_probe::cost::{Course, Facts, Parts, Plan, Products, Question, Types, Work};
@@ -13,12 +14,8 @@ use serde::Serialize;
 pub struct Point {
     pub size: String,
     pub ranks: u64,
-    pub parameters: u64,
-    pub entries: u64,
-    pub tokens: u64,
-    pub blocks: usize,
-    pub gathered: u64,
-    pub reduced: u64,
+    #[serde(flatten)]
+    pub sizes: Sizes,
     pub probe: Probe,
     /// Whether this probe measured the noise.
     pub calibrates: bool,
@@ -44,11 +41,11 @@ impl Point {
     /// # Errors
     /// What the law cannot count.
     pub fn of(model: &Measured, threads: usize) -> Result<Vec<Self>> {
-        let layers = model.blocks as u64;
+        let layers = model.sizes.blocks as u64;
         // Nine tensors in a layer; the embedding, the last norm.
         let tensors = 9 * layers.saturating_sub(2) + 2;
         let types = Types { threads: threads as u64, ..Types::default() };
-        let facts = Facts::planned(model.parameters, model.entries, model.ranks, tensors, types)?;
+        let facts = Facts::planned(model.sizes.parameters, model.sizes.entries, model.ranks, tensors, types)?;
         let taken = model.probes.iter().flat_map(|probed| {
             let calibrating = probed.calibrating.iter().map(|median| (median, true));
             calibrating.chain([(&probed.plain, false)]).map(move |(median, noise)| (probed, median, noise))
@@ -74,12 +71,7 @@ impl Point {
         Ok(Self {
             size: model.size.name.clone(),
             ranks: model.ranks,
-            parameters: model.parameters,
-            entries: model.entries,
-            tokens: model.tokens,
-            blocks: model.blocks,
-            gathered: model.gathered,
-            reduced: model.reduced,
+            sizes: model.sizes.clone(),
             probe: probed.probe,
             calibrates,
             gradient_seconds: probed.gradient_seconds,

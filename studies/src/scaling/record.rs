@@ -3,7 +3,7 @@
 use super::case::{Case, Probe, Size};
 use super::fit::median;
 use super::memory::{Memories, Taken};
-use super::time::{Measured as Rounds, Round, Times, Told};
+use super::time::{Measured as Rounds, Round, Sizes, Times, Told};
 use crate::Result;
 use hessian_probe::cost::Parts;
 use serde::{Deserialize, Serialize};
@@ -24,15 +24,8 @@ pub struct Study {
 pub struct Measured {
     pub size: Size,
     pub ranks: u64,
-    pub parameters: u64,
-    /// Those of which rank 0 holds values.
-    pub entries: u64,
-    /// Of the probe batch, all ranks together.
-    pub tokens: u64,
-    /// Bytes that a gradient gathers, and reduces.
-    pub gathered: u64,
-    pub reduced: u64,
-    pub blocks: usize,
+    #[serde(flatten)]
+    pub sizes: Sizes,
     pub probes: Vec<Probed>,
     pub memory: Vec<Taken>,
 }
@@ -66,12 +59,7 @@ impl Measured {
         Ok(Self {
             size: case.size.clone(),
             ranks: case.world_size as u64,
-            parameters: times.parameters,
-            entries: times.entries,
-            tokens: times.tokens,
-            gathered: times.gathered,
-            reduced: times.reduced,
-            blocks: times.blocks,
+            sizes: times.sizes.clone(),
             probes: times.probes.iter().map(Probed::of).collect::<Result<_>>()?,
             memory: memories.probes.clone(),
         })

@@ -54,9 +54,9 @@ fn models(study: &Study, law: Option<&Law>) -> String {
         table += &row(&[
             model.size.name.clone(),
             model.size.shape(),
-            model.parameters.to_string(),
+            model.sizes.parameters.to_string(),
             model.ranks.to_string(),
-            model.tokens.to_string(),
+            model.sizes.tokens.to_string(),
             gradient,
             foretold,
         ]);
@@ -200,7 +200,7 @@ fn largest(study: &Study) -> String {
             let peak = |bytes: Option<u64>| bytes.map_or_else(|| "–".into(), |bytes| gigabytes(bytes as f64));
             table += &row(&[
                 model.size.name.clone(),
-                model.parameters.to_string(),
+                model.sizes.parameters.to_string(),
                 model.ranks.to_string(),
                 probed.probe.name(),
                 told.gradients.to_string(),

@@ -14,17 +14,25 @@ use std::time::Instant;
 /// Gradients timed alone before each probe.
 const ALONE: usize = 3;
 
-/// What one process measured.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Times {
+/// What a model is, over so many ranks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sizes {
     pub parameters: u64,
-    /// Those of which this rank holds values.
+    /// Those of which rank 0 holds values.
     pub entries: u64,
+    /// Of the probe batch, all ranks together.
     pub tokens: u64,
     /// Bytes that a gradient gathers, and reduces.
     pub gathered: u64,
     pub reduced: u64,
     pub blocks: usize,
+}
+
+/// What one process measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Times {
+    #[serde(flatten)]
+    pub sizes: Sizes,
     pub probes: Vec<Measured>,
 }
 
@@ -90,15 +98,15 @@ pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
             measured.rounds.push(round(&mut host, taken, &measured.probe, number)?);
         }
     }
-    Ok(Times {
+    let sizes = Sizes {
         parameters: host.model().parameter_count(),
         entries: facts.entries,
         tokens: host.tokens(),
         gathered: traffic.gathered,
         reduced: traffic.reduced,
         blocks: blocks.len(),
-        probes: ways.into_iter().map(|(_, measured)| measured).collect(),
-    })
+    };
+    Ok(Times { sizes, probes: ways.into_iter().map(|(_, measured)| measured).collect() })
 }
 
 fn round(host: &mut Lent, taken: &mut HessianProbe, probe: &Probe, number: u64) -> Result<Round> {
