@@ -22,6 +22,7 @@ struct Group {
   int rank;
   int world_size;
   milliseconds timeout;
+  uint32_t gathers = 0;
 
   c10d::Backend& backend(const at::Tensor& tensor) {
     if (!tensor.is_cuda()) {
@@ -39,6 +40,82 @@ struct Group {
     throw std::runtime_error("a CUDA tensor needs the feature `nccl`");
 #endif
   }
+};
+
+// A gather that was started. Every rank sends its part to every other, and a byte after it; who has all of it sends
+// a byte back.
+//
+// c10d's own gather over Gloo receives into a tensor of its own, which is freed before Gloo's buffers over it are
+// where a peer is lost: Gloo's thread then sends from freed memory and ends the process ("writev: Bad address").
+// Here Gloo sees the caller's memory only, and nothing is copied twice.
+//
+// The bytes: Gloo tells of a lost peer those who wait for what has not begun to arrive, and neither those whose data
+// is on its way nor those who send. So what is waited for is a byte behind the data, either way.
+class Gather {
+ public:
+  Gather(Group& group, const at::Tensor& output, const at::Tensor& input) : rank_(group.rank) {
+    const int first = static_cast<int>(group.gathers++ % (1u << 29)) * 3;
+    const int data = first, end = first + 1;
+    got_all_ = first + 2;
+    auto& gloo = *group.gloo;
+    auto places = output.chunk(group.world_size);
+    bytes_ = at::zeros({3, group.world_size}, at::kByte);
+    for (int distance = 1; distance < group.world_size; ++distance) {
+      const int from = (group.rank + group.world_size - distance) % group.world_size;
+      data_.push_back(receive(gloo, places[from], from, data));
+      ends_.push_back(receive(gloo, byte(0, from), from, end));
+      answers_.push_back(receive(gloo, byte(1, from), from, got_all_));
+    }
+    for (int distance = 1; distance < group.world_size; ++distance) {
+      const int to = (group.rank + distance) % group.world_size;
+      data_.push_back(send(gloo, input, to, data));
+      data_.push_back(send(gloo, byte(2, rank_), to, end));
+    }
+    places[rank_].copy_(input);
+  }
+
+  void wait(Group& group) {
+    wait_for(ends_);
+    for (int distance = 1; distance < group.world_size; ++distance) {
+      data_.push_back(send(*group.gloo, byte(2, rank_), (rank_ + distance) % group.world_size, got_all_));
+    }
+    wait_for(answers_);
+    wait_for(data_);
+  }
+
+ private:
+  using Works = std::vector<c10::intrusive_ptr<c10d::Work>>;
+
+  static c10::intrusive_ptr<c10d::Work> receive(c10d::Backend& gloo, at::Tensor into, int from, int tag) {
+    std::vector<at::Tensor> tensors{std::move(into)};
+    return gloo.recv(tensors, from, tag);
+  }
+
+  static c10::intrusive_ptr<c10d::Work> send(c10d::Backend& gloo, at::Tensor what, int to, int tag) {
+    std::vector<at::Tensor> tensors{std::move(what)};
+    return gloo.send(tensors, to, tag);
+  }
+
+  static void wait_for(Works& works) {
+    for (auto& work : works) {
+      work->wait();
+    }
+  }
+
+  at::Tensor byte(int row, int rank) {
+    return bytes_.select(0, row).narrow(0, rank, 1);
+  }
+
+  int rank_;
+  int got_all_;
+  at::Tensor bytes_;
+  Works data_, ends_, answers_;
+};
+
+// What hp_group_start_all_gather began: a gather of ours over Gloo, or NCCL's work.
+struct UnderWay {
+  std::unique_ptr<Gather> gather;
+  c10::intrusive_ptr<c10d::Work> work;
 };
 
 // One dimension, because c10d also compares shapes, which are free here; and outside of autograd, so that a
@@ -174,17 +251,36 @@ char* hp_group_all_reduce(void* group, at::Tensor* tensor, int op) {
   });
 }
 
-// Leaves `work` to hp_work_wait; c10d keeps references to both storages until it is done.
+// Leaves `work` to hp_work_wait or hp_work_drop; c10d keeps references to both storages until then.
 char* hp_group_start_all_gather(void* group, at::Tensor* output, at::Tensor* input, void** work) {
   return guarded([&] {
+    auto& self = *static_cast<Group*>(group);
     auto flat_output = flat(output), flat_input = flat(input);
-    *work = static_cast<Group*>(group)->backend(*input)._allgather_base(flat_output, flat_input).release();
+    auto under_way = std::make_unique<UnderWay>();
+    if (input->is_cuda()) {
+      under_way->work = self.backend(*input)._allgather_base(flat_output, flat_input);
+    } else {
+      under_way->gather = std::make_unique<Gather>(self, flat_output, flat_input);
+    }
+    *work = under_way.release();
   });
 }
 
 // Waits for it, and gives it back whatever becomes of it.
-char* hp_work_wait(void* work) {
-  return guarded([&] { c10::intrusive_ptr<c10d::Work>::reclaim(static_cast<c10d::Work*>(work))->wait(); });
+char* hp_work_wait(void* group, void* work) {
+  return guarded([&] {
+    std::unique_ptr<UnderWay> under_way(static_cast<UnderWay*>(work));
+    if (under_way->gather) {
+      under_way->gather->wait(*static_cast<Group*>(group));
+    } else {
+      under_way->work->wait();
+    }
+  });
+}
+
+// Gives up what a closed group had under way: Gloo lets go of the memory before this returns.
+char* hp_work_drop(void* work) {
+  return guarded([&] { delete static_cast<UnderWay*>(work); });
 }
 
 char* hp_group_reduce_scatter(void* group, at::Tensor* output, at::Tensor* input, int op) {

@@ -1,6 +1,7 @@
 //! The C interface of `shim/`, and the only unsafe code over c10d.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -32,7 +33,8 @@ unsafe extern "C" {
         input: *const C_tensor,
         work: *mut *mut c_void,
     ) -> *mut c_char;
-    fn hp_work_wait(work: *mut c_void) -> *mut c_char;
+    fn hp_work_wait(group: *mut c_void, work: *mut c_void) -> *mut c_char;
+    fn hp_work_drop(work: *mut c_void) -> *mut c_char;
     fn hp_group_reduce_scatter(
         group: *mut c_void,
         output: *const C_tensor,
@@ -197,6 +199,12 @@ impl GroupHandle {
         Ok(WorkHandle(work))
     }
 
+    pub(crate) fn wait(&self, work: WorkHandle) -> Outcome {
+        let work = ManuallyDrop::new(work);
+        // SAFETY: made by hp_group_start_all_gather of this group, and given back once: `work` is not dropped.
+        outcome(unsafe { hp_work_wait(self.group, work.0) })
+    }
+
     pub(crate) fn reduce_scatter(&self, output: &Tensor, input: &Tensor, op: c_int) -> Outcome {
         // SAFETY: as all_reduce.
         outcome(unsafe { hp_group_reduce_scatter(self.group, output.as_ptr(), input.as_ptr(), op) })
@@ -214,14 +222,17 @@ impl GroupHandle {
     }
 }
 
-/// A collective under way; dropped without [`wait`](Self::wait) it leaks a few bytes, and goes on.
+/// A collective under way. Dropped without [`wait`](GroupHandle::wait) it is given up, which only a group that is
+/// closed may do: others would wait for this rank.
 #[must_use]
 pub(crate) struct WorkHandle(*mut c_void);
 
-impl WorkHandle {
-    pub(crate) fn wait(self) -> Outcome {
-        // SAFETY: made by hp_group_start_all_gather, and given back once, since `self` is consumed.
-        outcome(unsafe { hp_work_wait(self.0) })
+impl Drop for WorkHandle {
+    fn drop(&mut self) {
+        // SAFETY: made by hp_group_start_all_gather, and not waited for.
+        if let Err(message) = outcome(unsafe { hp_work_drop(self.0) }) {
+            log::warn!("giving up a collective: {message}");
+        }
     }
 }
 

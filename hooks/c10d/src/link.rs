@@ -128,7 +128,7 @@ impl Link {
         match call {
             Call::AllReduce { tensor, op } => self.handle.all_reduce(tensor, op.code()),
             Call::AllGather { output, input } => {
-                self.handle.start_all_gather(output, input).and_then(WorkHandle::wait)
+                self.handle.start_all_gather(output, input).and_then(|work| self.handle.wait(work))
             }
             Call::ReduceScatter { output, input, op } => self.handle.reduce_scatter(output, input, op.code()),
             Call::Broadcast { tensor, root } => self.handle.broadcast(tensor, *root),
@@ -153,14 +153,10 @@ impl Link {
         }
     }
 
-    /// Waits for what was begun at `started`.
+    /// Waits for what was begun at `started`; gives it up where the group is closed by now.
     pub(crate) fn finish(&self, work: WorkHandle, operation: &str, started: Instant) -> Result<()> {
-        match (work.wait(), self.ensure_open(&operation)) {
-            (Ok(()), _) => Ok(()),
-            // What closed the group is the reason.
-            (Err(_), Err(closed)) => Err(closed),
-            (Err(message), Ok(())) => Err(self.close(operation.to_owned(), started, message)),
-        }
+        self.ensure_open(&operation)?;
+        self.handle.wait(work).map_err(|message| self.close(operation.to_owned(), started, message))
     }
 
     /// The opening exchange of a call; whether data is still to be sent.

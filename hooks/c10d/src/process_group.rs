@@ -196,7 +196,8 @@ impl ProcessGroup {
         self.collective(&Call::ReduceScatter { output, input, op })
     }
 
-    /// Replaces `tensor` by that of rank `root`.
+    /// Replaces `tensor` by that of rank `root`. A rank that dies while much of it is on its way is noticed at the
+    /// timeout: Gloo tells those whose data has begun to arrive no earlier.
     ///
     /// # Errors
     /// See the [crate's documentation](crate#errors).

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Instant;
 
 /// A collective that was [started](crate::ProcessGroup::start_all_gather_into). Dropping it waits, too, so that no tensor
-/// is read or written behind its owner's back, and says nothing of errors; they close the group.
+/// is read or written behind its owner's back, and says nothing of errors; they close the group. All ranks wait for it:
+/// one that has the data of all others tells them so before it goes on.
 ///
 /// ```
 /// use hessian_probe_c10d::ProcessGroup;
