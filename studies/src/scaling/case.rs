@@ -40,8 +40,8 @@ const SIZES: [(&str, usize, usize, usize, usize, usize, usize); 7] = [
     ("1M", 128, 344, 5, 4, 64, 20),
     ("4M", 256, 688, 5, 4, 32, 16),
     ("10M", 320, 864, 8, 4, 16, 12),
-    ("40M", 512, 1376, 12, 4, 8, 8),
-    ("130M", 768, 2112, 18, 4, 8, 5),
+    ("40M", 512, 1376, 12, 2, 8, 6),
+    ("130M", 768, 2112, 18, 2, 8, 4),
     ("0.5B", 1280, 3456, 26, 2, 8, 4),
 ];
 
@@ -75,38 +75,14 @@ impl Size {
         format!("{} × {}", self.hidden, self.layers)
     }
 
-    /// The probes that are taken, whether each is taken with measuring the noise, too, and whether it is held out of the fit.
-    pub fn probes(&self) -> Vec<Probe> {
-        let (most, few) = (self.steps, self.steps.div_ceil(3).max(2));
-        let probe = |steps, vectors, reorthogonalize, difference| Probe {
-            steps,
-            vectors,
-            reorthogonalize,
-            difference,
-            calibrates: false,
-            held_out: false,
-        };
-        use Difference::{Central, Forward};
-        use Reorthogonalize::{Full, None, Window};
-        if self.name == LARGEST {
-            return vec![
-                probe(4, 1, None, Forward).calibrating(),
-                probe(2, 1, None, Central),
-                probe(4, 1, None, Central).held_out(),
-            ];
-        }
-        vec![
-            probe(few, 1, Full, Central).calibrating(),
-            probe(few, 2, None, Forward).calibrating(),
-            probe(most, 1, None, Central),
-            probe(most, 1, Window(4), Forward),
-            probe(most, 1, Full, Forward),
-            probe(most, 1, Full, Central).held_out(),
-            probe(most * 3 / 5, 2, Full, Forward).held_out(),
-            probe(most * 3 / 5, 1, None, Central).held_out().calibrating(),
-        ]
+    /// Whether a gradient takes so long, on a rank of its own or on cores that four share, that fewer probes are taken.
+    fn is_slow(&self, world_size: usize) -> bool {
+        self.hidden >= SLOW_FROM || world_size > 2
     }
 }
+
+/// The width from which on fewer probes are taken.
+const SLOW_FROM: usize = 320;
 
 /// One way to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,6 +138,47 @@ pub struct Case {
 }
 
 impl Case {
+    /// The probes that are taken, whether each is taken with measuring the noise, too, and whether it is held out of the fit.
+    pub fn probes(&self) -> Vec<Probe> {
+        let most = self.size.steps;
+        let few = most.div_ceil(3).max(2);
+        let probe = |steps, vectors, reorthogonalize, difference| Probe {
+            steps,
+            vectors,
+            reorthogonalize,
+            difference,
+            calibrates: false,
+            held_out: false,
+        };
+        use Difference::{Central, Forward};
+        use Reorthogonalize::{Full, None, Window};
+        if self.size.name == LARGEST {
+            return vec![
+                probe(4, 1, None, Forward).calibrating(),
+                probe(2, 1, None, Central),
+                probe(4, 1, None, Central).held_out(),
+            ];
+        }
+        if self.size.is_slow(self.world_size) {
+            return vec![
+                probe(few, 1, None, Forward).calibrating(),
+                probe(most, 1, Full, Central),
+                probe(most, 1, None, Central).held_out(),
+                probe(few, 2, Full, Forward).held_out(),
+            ];
+        }
+        vec![
+            probe(few, 1, Full, Central).calibrating(),
+            probe(few, 2, None, Forward).calibrating(),
+            probe(most, 1, None, Central),
+            probe(most, 1, Window(4), Forward),
+            probe(most, 1, Full, Forward),
+            probe(most, 1, Full, Central).held_out(),
+            probe(most * 3 / 5, 2, Full, Forward).held_out(),
+            probe(most * 3 / 5, 1, None, Central).held_out().calibrating(),
+        ]
+    }
+
     /// The model on this rank, with a probe batch.
     pub fn host(&self) -> Result<Lent> {
         let group = worker::group(self.world_size, TIMEOUT)?;

@@ -33,7 +33,7 @@ pub struct Taken {
 
 pub fn measure(case: &Case) -> Result<Memories> {
     let mut host = case.host()?;
-    let probes = case.size.probes();
+    let probes = case.probes();
     // Code that is loaded on first use, and threads.
     host.pass()?;
     let smallest = probes.iter().min_by_key(|probe| probe.steps * probe.vectors).ok_or("no probes")?;

@@ -1,9 +1,10 @@
 //! How the time and memory of a probe grow with the model, the ranks, and the probe itself, and whether a plan foretells them.
 //!
 //! For each size of a model and number of ranks, probes of several m, r and ways to keep Lanczos vectors are taken in one
-//! process a rank, in turn, some of them also with measuring the noise, with gradients timed alone before each: what is compared was measured within seconds. Medians
-//! over rounds are the points. To some of them the [law](hessian_probe::cost) is fitted; the others are foretold by a
-//! [`Plan`](hessian_probe::cost::Plan) that is told the time of one gradient, as a user would, and nothing else of them.
+//! process a rank, in turn, some of them also with measuring the noise, with gradients timed alone before each: what is
+//! compared was measured within seconds. Medians over rounds are the points. To some of them the [law](hessian_probe::cost)
+//! is fitted; the others are foretold by a [`Plan`](hessian_probe::cost::Plan) that is told the time of one gradient, as a
+//! user would, and nothing else of them.
 //!
 //! - [`case`]: models and probes; [`time`], [`memory`]: what is measured of them, in processes of their own
 //! - [`measure`]: runs the processes

@@ -82,7 +82,7 @@ impl Told {
 
 pub fn measure(case: &Case, rounds: usize) -> Result<Times> {
     let mut host = case.host()?;
-    let probes = case.size.probes();
+    let probes = case.probes();
     let facts = Facts::of(&host, &Layout::new(&host, None)?, &probes[0].config());
     let blocks: Vec<Block> = passes(host.model().blocks(), PassConfig::default());
     let traffic = Traffic::of(&blocks, facts.ranks, 1, [4, 4])?;
